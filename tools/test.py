@@ -1,0 +1,170 @@
+"""Run every test: the checks of tools/checks.py, then each notebook and the built wheel, two at a time.
+
+    python tools/test.py                        everything
+    python tools/test.py nbs/00_core.ipynb      only these notebooks
+    python tools/test.py --flags slow           cells marked `#| slow` too
+
+A notebook is one test. Each runs in a fresh process, so that none can lean on what another left behind. The last line is
+the count; the exit status is 1 if anything failed.
+"""
+import argparse, json, os, signal, subprocess, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import checks
+from checks import ROOT
+
+LIMIT = 600  # seconds for one notebook, or for the wheel
+TIMES = Path(sys.prefix) / ".k2nb-test-times.json"  # how long each took last time: the longest start first
+OWN = {"K2NB_PROGRESS": "0", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+       "PYTHONUTF8": "1"}
+UNSET = ("K2NB_MODEL", "IN_TEST", "PYTHONWARNINGS", "PYTHONSTARTUP")  # a shell's own settings must not decide whether a test passes
+
+
+# In the child -------------------------------------------------------------------------------------------------------
+
+def child(notebook, flags, result):
+    "Test one notebook as nbdev does, and write what came of it to `result`; a process that dies writes nothing."
+    from execnb.nbio import read_nb
+    from nbdev.config import get_config
+    from nbdev.process import extract_directives
+    from nbdev.test import test_nb
+    sys.path.remove(str(ROOT / "tools"))  # a notebook finds what its readers find
+    skip = set(get_config().tst_flags.split()) - set(flags)
+    found = [extract_directives(c, remove=False) for c in read_nb(notebook).cells if c.cell_type == "code"]
+    passed, seconds = test_nb(Path(notebook), skip_flags=skip, basepath=ROOT)
+    told = {"passed": passed, "skipped": passed and seconds == 0, "left_out": sum(bool(skip & d.keys()) for d in found)}
+    Path(result).write_text(json.dumps(told), encoding="utf-8")
+
+
+# In the parent ------------------------------------------------------------------------------------------------------
+
+class Runner:
+    "Starts tests as processes of their own, and ends those that outlive their time or the run."
+
+    def __init__(self, flags):
+        self.flags, self.running, self.stopped, self.lock = flags, set(), False, threading.Lock()
+
+    def start(self, command, env):
+        with self.lock:
+            if self.stopped: raise KeyboardInterrupt
+            p = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 text=True, errors="replace", start_new_session=True)
+            self.running.add(p)
+        return p
+
+    def stop(self):
+        with self.lock:
+            self.stopped = True
+            for p in self.running: kill(p)
+
+    def command(self, job, result):
+        if job == "wheel": return ["tools/check_wheel.py", result]
+        return ["tools/test.py", "--child", f"nbs/{job}.ipynb", "--result", result, *(["--flags", *self.flags] if self.flags else [])]
+
+    def test(self, job):
+        "Run one test; ('ok' or 'FAIL' or 'skip', seconds, note, what it said)."
+        began = time.time()
+        with tempfile.TemporaryDirectory(prefix="k2nb-test-") as temp:
+            result = Path(temp) / "result.json"
+            env = {k: v for k, v in os.environ.items() if k not in UNSET} | OWN | {"K2NB_DEMO_DIR": f"{temp}/demo", "TMPDIR": temp}
+            p = self.start([sys.executable, *self.command(job, str(result))], env)
+            try: said = p.communicate(timeout=LIMIT)[0]
+            except subprocess.TimeoutExpired:
+                kill(p)
+                return "FAIL", time.time() - began, "", f"{p.communicate()[0]}\nstopped: it ran longer than {LIMIT} seconds"
+            finally:
+                kill(p)  # the test is over, and so is whatever it started
+                with self.lock: self.running.discard(p)
+            took = time.time() - began
+            if not result.is_file(): return "FAIL", took, "", f"{said}\nthe process ended with status {p.returncode} before its test did"
+            told = json.loads(result.read_text())
+        note = told.get("note", "") + (f"slow cells left out: {told['left_out']}" if told.get("left_out") else "")
+        return ("skip" if told.get("skipped") else "ok" if told["passed"] else "FAIL"), took, note, said
+
+
+def kill(p):
+    try: os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError: pass
+
+
+def tell(state, job, seconds=None, note=""):
+    print(f"{state:4}  {job:<28}" + ("" if seconds is None else f"{seconds:6.1f} s") + (f"   {note}" if note else ""), flush=True)
+
+
+def indented(text): return "\n".join(f"      {line}".rstrip() for line in text.strip().splitlines())
+
+
+def remembered():
+    try: return json.loads(TIMES.read_text())
+    except (OSError, json.JSONDecodeError): return {}
+
+
+def run_checks():
+    "The quick checks, one after the other; names of those that failed."
+    failed = []
+    for check in checks.CHECKS:
+        began, reason = time.time(), check()
+        tell("FAIL" if reason else "ok", check.__name__, time.time() - began)
+        if reason: failed.append(check.__name__); print(indented(reason), flush=True)
+    return failed
+
+
+def run_jobs(jobs, flags, workers):
+    "Notebooks and wheel, `workers` at a time; names of those that failed, of those skipped."
+    times, failed, skipped = remembered(), [], []
+    jobs = sorted(jobs, key=lambda job: -times.get(job, LIMIT))
+    runner = Runner(flags)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            waiting = {pool.submit(runner.test, job): job for job in jobs}
+            for future in as_completed(waiting):
+                job, (state, seconds, note, said) = waiting[future], future.result()
+                tell(state, job, seconds, note)
+                times[job] = round(seconds, 1)
+                if state == "FAIL": failed.append(job); print(indented(said), flush=True)
+                if state == "skip": skipped.append(job)
+        except BaseException:
+            runner.stop()
+            pool.shutdown(cancel_futures=True)
+            raise
+    TIMES.write_text(json.dumps(times, indent=1))
+    return failed, skipped
+
+
+def chosen(paths):
+    "Names of the notebooks to test; all of them if no path is given."
+    known = {p: checks.name(p) for p in checks.notebooks()}
+    if not paths: return list(known.values())
+    for path in paths:
+        if Path(path).resolve() not in known: sys.exit(f"{path} is not a notebook under nbs/. There are: {', '.join(known.values())}")
+    return [known[Path(path).resolve()] for path in paths]
+
+
+def main():
+    ap = argparse.ArgumentParser(description="Run k2nb's tests.")
+    ap.add_argument("notebooks", nargs="*", help="paths of notebooks; none: every check, every notebook and the wheel")
+    ap.add_argument("--flags", nargs="+", default=[], help="run cells that carry these flags too, such as: slow")
+    ap.add_argument("--workers", type=int, default=2)
+    ap.add_argument("--child", help=argparse.SUPPRESS)
+    ap.add_argument("--result", help=argparse.SUPPRESS)
+    args = ap.parse_args()
+    os.chdir(ROOT)
+    if args.child: return child(ROOT / args.child, args.flags, args.result)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that the children are ended too
+    jobs, began = chosen(args.notebooks), time.time()
+    if not jobs: sys.exit("there are no notebooks under nbs/")
+    failed = [] if args.notebooks else run_checks()
+    total = len(jobs) if args.notebooks else len(jobs) + len(checks.CHECKS) + 1
+    if not args.notebooks: jobs.insert(0, "wheel")
+    bad, skipped = run_jobs(jobs, args.flags, args.workers)
+    failed += bad
+    print(f"\n{time.time() - began:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    count = f"{total - len(failed) - len(skipped)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")
+    print(count, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try: sys.exit(main())
+    except KeyboardInterrupt: sys.exit("\nstopped")
