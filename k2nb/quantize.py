@@ -145,15 +145,16 @@ def _move(rows: _Rows, C, sums, counts, near):
 
 def _lloyd(rows: _Rows, C, max_iter: int, tol: float):
     "Centroids after Lloyd's iteration from `C`, their inertia in squared distances, and the number of steps."
-    before = None
-    for step in range(1, max_iter + 1):
+    before, steps = None, 0
+    while steps < max_iter:
+        steps += 1
         sums = torch.zeros(C.shape, dtype=rows.wide, device=C.device)
         labels, near = _assign(rows, C, sums)
         if before is not None and torch.equal(labels, before): break
         new = _move(rows, C, sums, torch.bincount(labels, minlength=len(C)), near)
         moved, C, before = float(((new - C) ** 2).sum()), new, labels
         if moved <= tol: break
-    return C, float(_assign(rows, C)[1].sum(dtype=rows.wide)), step
+    return C, float(_assign(rows, C)[1].sum(dtype=rows.wide)), steps
 
 # %% ../nbs/13_quantize.ipynb #c018
 class Quantizer(TransformerMixin, ClusterMixin, BaseEstimator):
@@ -246,7 +247,8 @@ def _check_k(rows: _Rows, k: int) -> None:
             seen.add(row.tobytes())
             if len(seen) == k: return
     what = "rows" if len(seen) == rows.n else "different directions" if rows.unit else "different rows"
-    raise InputError(f"k={k} concepts need at least {k} {what}; X has {len(seen)}" + (f" among its {rows.n} rows" if len(seen) < rows.n else ""))
+    among = f" among its {rows.n} rows" if len(seen) < rows.n else ""
+    raise InputError(f"k={k} concepts need at least {k} {what}; X has {len(seen)}{among}")
 
 
 def _check_int(value, name: str, least: int = 1) -> None:
@@ -276,11 +278,12 @@ class KMeansQuantizer(Quantizer):
         X,  # (n, d) array or tensor, or an ActivationStore
         y=None,  # ignored
         *,
-        layer=None,  # for a store: which layer
-        part="rs",  # for a store: which part
+        layer=None,  # for a store: which layer; None: the only one
+        part=None,  # for a store: which part; None: the residual stream, or the only part there is
     ) -> "KMeansQuantizer":  # self
-        "Learn the centroids. Raises `InputError` for bad parameters, NaN, a zero vector under cosine, or k above the number of different rows."
+        "Learn the centroids. Raises `InputError` for bad parameters, NaN, a zero vector under cosine, or too large a k."
         self._check_params()
+        if hasattr(X, "key"): layer, part = X.key(layer, part)  # what None means in this store, kept as layer_ and part_
         X, ids = _read(X, layer, part)
         if ids is not None and not len(ids): raise InputError("every token of the store is special; there is nothing to fit on")
         rows = _Rows(X, self.metric == "cosine", choose_device(self.device), self.chunk_rows, ids)
