@@ -79,14 +79,14 @@ def _assign(rows: _Rows, C, sums=None):
         at = slice(a, a + len(x))
         labels[at] = _nearest(x, C)
         near[at] = ((x - C[labels[at]]) ** 2).sum(1)
-        if sums is not None: _add_rows(sums, x, labels[at])
+        if sums is not None: _add_rows(sums, x, labels[at], product=x.device.type != "cpu")
     return labels, near
 
 
-def _add_rows(sums, x, labels):
-    # adding with atomics on a GPU depends on their order; a product with a 0/1 matrix does not
-    if x.device.type == "cpu": sums.index_add_(0, labels, x.to(sums.dtype))
-    else: sums += ((labels == torch.arange(len(sums), device=x.device)[:, None]).to(x.dtype) @ x).to(sums.dtype)
+def _add_rows(sums, x, labels, product: bool):
+    # a GPU's index_add_ adds in no fixed order, so its last digits vary; a product with a 0/1 matrix is the same every time
+    if product: sums += ((labels == torch.arange(len(sums), device=x.device)[:, None]).to(x.dtype) @ x).to(sums.dtype)
+    else: sums.index_add_(0, labels, x.to(sums.dtype))
 
 # %% ../nbs/13_quantize.ipynb #c012
 SEED_ROWS = 1 << 15  # k-means++ looks at no more than this many rows, or 32 k where that is more
