@@ -1,3 +1,4 @@
+# -*- coding: utf-8 -*-
 """Make .venv and install k2nb in it with everything that development needs; do nothing where that is already so.
 
 Runs on the system's own Python with no packages. The syntax is old on purpose: a Python that is too old must reach
@@ -136,7 +137,7 @@ def install():
     finally: progress.end()
     if status >= 0: os.remove(UNDERWAY)  # pip takes its own failures back; a killed pip may leave half a package
     if status:
-        say("\n".join(read(LOG).splitlines()[-25:]))
+        say("\n".join(line[:200] for line in read(LOG).splitlines()[-25:] if not line.startswith("WARNING: Location")))
         stop("pip could not install (the end of its log is above, all of it in .venv/install.log). Nothing is lost: run make again")
     say("installed in %d s" % (time.time() - progress.start))
 

@@ -2,7 +2,7 @@
 
 `python tools/checks.py hook` is the pre-commit hook: it mends what it can and fails if it had to.
 """
-import hashlib, os, re, subprocess, sys
+import hashlib, json, os, re, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,11 +72,10 @@ def export():
 def cleaned(text):
     "A notebook's text as nbdev_clean would leave it."
     from execnb.nbio import nb2str
-    from fastcore.basics import loads
     from nbdev.clean import clean_nb
     from nbdev.config import get_config
     cfg = get_config()
-    nb = loads(text)
+    nb = json.loads(text)
     clean_nb(nb, cfg.clear_all, cfg.allowed_metadata_keys.split(), cfg.allowed_cell_metadata_keys.split(), cfg.clean_ids)
     return nb2str(nb)
 

@@ -18,7 +18,7 @@ def skipped(cell, flags):
     "Whether a cell is not to be executed: `#| eval: false`, or one of `flags` in its directives."
     from nbdev.process import extract_directives
     if cell.cell_type != "code": return True
-    found = extract_directives({"cell_type": "code", "source": cell.source}, remove=False)
+    found = extract_directives(cell, remove=False)
     return found.get("eval:", [""])[0].lower() == "false" or bool(flags & found.keys())
 
 
@@ -28,6 +28,7 @@ def execute(path, flags):
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(nb, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]  # what the kernel has to say about itself is not wanted here
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
             if not skipped(cell, flags): client.execute_cell(cell, i)
@@ -40,7 +41,7 @@ def main():
     ap.add_argument("--flags", nargs="+", default=[], help="run cells that carry these flags too, such as: slow")
     args = ap.parse_args()
     os.chdir(ROOT)
-    os.environ |= {"K2NB_PROGRESS": "0", "TOKENIZERS_PARALLELISM": "false"}  # bars and warnings have no place in kept outputs
+    os.environ |= {"K2NB_PROGRESS": "0", "TOKENIZERS_PARALLELISM": "false", "K2NB_DEMO_DIR": str(ROOT / "demo")}  # no bars in outputs
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
     from nbdev.config import get_config
     flags, failed = set(get_config().tst_flags.split()) - set(args.flags), []
