@@ -10,9 +10,9 @@ __all__ = ['RandomState', 'K2Error', 'InputError', 'UnknownNameError', 'MissingF
 # %% ../nbs/00_core.ipynb #c002
 import contextlib, difflib, hashlib, json, os, tempfile, warnings
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def check_matrix(
     return X
 
 # %% ../nbs/00_core.ipynb #c012
-RandomState = Union[int, np.random.Generator, None]
+RandomState = int | np.random.Generator | None
 
 
 def rng(
@@ -99,7 +99,7 @@ def torch_rng(
     return torch.Generator(device=device).manual_seed(int(rng(random_state).integers(2**62)))
 
 # %% ../nbs/00_core.ipynb #c015
-@lru_cache(maxsize=None)
+@cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
@@ -139,7 +139,7 @@ def atomic_path(
         temp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #c019
-@lru_cache(maxsize=1)
+@cache
 def _umask() -> int:
     # mkstemp makes private files; what takes its place should be readable as the user's other files are
     mask = os.umask(0)

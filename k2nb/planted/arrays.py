@@ -41,7 +41,8 @@ def _plant(
     build: Callable,  # (rng, label) -> (n_nodes, edges, positions, {node: concept})
 ) -> PlantedArrays:
     if n < 2: raise InputError(f"n counts data of two classes and must be 2 or more, got {n}")
-    if k < len(marked) + 1: raise InputError(f"k={k} leaves no background concept beside the {len(marked)} marked ones; k must be {len(marked) + 1} or more")
+    least = len(marked) + 1
+    if k < least: raise InputError(f"k={k} leaves no background concept beside the {least - 1} marked ones; k must be {least} or more")
     if d < 1: raise InputError(f"d is the vectors' width and must be 1 or more, got {d}")
     if sigma < 0: raise InputError(f"sigma is a standard deviation and must be 0 or more, got {sigma}")
     centers = rng(random_state, kind, "centers").normal(size=(k, d))
@@ -75,7 +76,8 @@ def sequences(
     random_state: int = 0,  # seed
 ) -> PlantedArrays:
     "Sequences in which two concepts are neighbours only in class 1, and equally frequent in both classes."
-    if length < 2 * times * (apart + 1) * 2: raise InputError(f"length={length} is too short for {times} pairs kept {apart} apart; {4 * times * (apart + 1)} is enough")
+    enough = 4 * times * (apart + 1)
+    if length < enough: raise InputError(f"length={length} is too short for {times} pairs kept {apart} apart; {enough} is enough")
     line = np.column_stack([np.arange(length - 1), np.arange(1, length)])
 
     def build(g, together):
@@ -104,7 +106,8 @@ def grids(
     random_state: int = 0,  # seed
 ) -> PlantedArrays:
     "Grids (4-connected) with a blob of two concepts in class 1 and the same concepts scattered in class 0."
-    if not 2 <= blob <= size // 3: raise InputError(f"blob={blob} must be 2 or more and at most a third of size={size}, so that it can also be scattered")
+    if not 2 <= blob <= size // 3:
+        raise InputError(f"blob={blob} must be 2 or more and at most a third of size={size}, so that it can also be scattered")
     at = np.arange(size * size).reshape(size, size)
     edges = np.concatenate([np.column_stack([at[:, :-1].ravel(), at[:, 1:].ravel()]), np.column_stack([at[:-1].ravel(), at[1:].ravel()])])
     positions = np.column_stack(np.divmod(np.arange(size * size), size))

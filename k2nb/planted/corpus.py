@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, RandomState, check_choice, progress, rng
+from ..core import InputError, check_choice, progress, rng
 from .lexicon import TOPICS, polysemous
 from .phrases import Draw, Scene, new_scene, spell
 from .sentences import introduction, keeping, placing, quotation, statement
@@ -106,7 +106,8 @@ class PlantedCorpus:
 
     def to_frame(self) -> pd.DataFrame:  # id, text, topic, labels and ratings, one row per document
         "The documents as a table, ready for `embed_dataset`."
-        return pd.concat([pd.DataFrame({"id": range(len(self)), "text": self.texts}), self.docs[["topic"]], self.labels, self.ratings], axis=1)
+        texts = pd.DataFrame({"id": range(len(self)), "text": self.texts})
+        return pd.concat([texts, self.docs[["topic"]], self.labels, self.ratings], axis=1)
 
 # %% ../../nbs/01d_corpus.ipynb #c011
 SPAN_KINDS = ("negation", "quotation", "list", "concept", "pair")
@@ -126,7 +127,8 @@ def _runs(tokens: list[dict], on) -> list[tuple[int, int]]:
 
 
 def _spans(tokens: list[dict], evidence) -> list[tuple[str, int, int]]:
-    found = [(kind, a, b) for kind, on in (("negation", lambda t: t["negated"]), ("quotation", lambda t: t["quoted"])) for a, b in _runs(tokens, on)]
+    scopes = {"negation": lambda t: t["negated"], "quotation": lambda t: t["quoted"]}
+    found = [(kind, a, b) for kind, on in scopes.items() for a, b in _runs(tokens, on)]
     for sentence in {t["sentence"] for t in tokens if t["list_position"]}:
         items = [i for i, t in enumerate(tokens) if t["sentence"] == sentence and t["list_position"]]
         found.append(("list", items[0], items[-1]))
@@ -158,7 +160,8 @@ def _ratings(docs: pd.DataFrame, noise: float, random_state: int) -> pd.DataFram
     offset = docs.topic.map(lambda t: PIECEWISE_RULE[t][0]).to_numpy(float)
     weights = np.array([PIECEWISE_RULE[t][1] for t in docs.topic]).reshape(-1, 3)
     e = np.array([rng(random_state, "noise", i).normal(size=2) for i in range(len(docs))]).reshape(-1, 2) * noise
-    return pd.DataFrame({"linear": x @ np.array(LINEAR_RULE) + e[:, 0], "piecewise": offset + (x * weights).sum(1) + e[:, 1]}, index=docs.index)
+    ratings = {"linear": x @ np.array(LINEAR_RULE) + e[:, 0], "piecewise": offset + (x * weights).sum(1) + e[:, 1]}
+    return pd.DataFrame(ratings, index=docs.index)
 
 
 def document_text(
@@ -179,7 +182,8 @@ def documents(
     show_progress: bool = False,  # show a progress bar
 ) -> PlantedCorpus:
     "Write `n` documents of the planted world with their truth."
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 1: raise InputError(f"n counts documents and must be 1 or more, got {n!r}")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise InputError(f"n counts documents and must be 1 or more, got {n!r}")
     if rating_noise < 0: raise InputError(f"rating_noise is a standard deviation and must be 0 or more, got {rating_noise}")
     labels = _labels(n, random_state)
     texts, docs, rows, spans = [], [], [], []

@@ -40,10 +40,10 @@ class Draw:
         "Choose with probability proportional to weight."
         total, spot = sum(table.values()), self.rng.random()
         for option, weight in table.items():
-            spot -= weight / total
+            chosen, spot = option, spot - weight / total
             if spot < 0: break
-        self.nats -= math.log(table[option] / total)
-        return option
+        self.nats -= math.log(table[chosen] / total)
+        return chosen
 
     def flip(
         self,
@@ -125,7 +125,8 @@ def noun_phrase(
     word = noun.plural if plural else noun.singular
     det = s.draw.one(determiners) if len(determiners) > 1 else determiners[0]
     if det == "number": s.add(s.draw.one(others["NUM number"]), "NUM", "number")
-    elif det in ("a", "the"): s.add(article(adjective_of[0] if adjective_of else word) if det == "a" else "the", "DET", "article", lemma=det)
+    elif det == "a": s.add(article(adjective_of[0] if adjective_of else word), "DET", "article", lemma="a")
+    elif det == "the": s.add("the", "DET", "article")
     else: s.add(det, "DET", next(k[4:] for k in others if k.startswith("DET") and det in others[k]))
     if adjective_of: s.add(adjective_of[0], "ADJ", adjective_of[1])
     return s.add(word, "NOUN", noun_class, lemma=noun.singular, number="plural" if plural else "singular")

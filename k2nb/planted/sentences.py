@@ -166,7 +166,8 @@ def quotation(s: Scene) -> None:
         s.tokens[at].update(agreement_distance=at - head, attractor=False)
     else: s.draw.weighted(QUOTABLE)(s)
     s.negated = False
-    s.add({"before": ",", "after": ".", "question": "?"}[form], "PUNCT", {"before": "comma", "after": "full stop", "question": "question mark"}[form])
+    mark, kind = {"before": (",", "comma"), "after": (".", "full stop"), "question": ("?", "question mark")}[form]
+    s.add(mark, "PUNCT", kind)
     s.quoted = False
     s.add('"', "PUNCT", "quotation mark")
     if form == "after":
