@@ -65,6 +65,7 @@ class Scene:
     negated: bool = False
     quoted: bool = False
     list_position: int = 0
+    named: set[str] = field(default_factory=set)  # those of the cast who have been mentioned
     hero: str | None = None  # "he"/"she" of the last sentence's subject, where it was a person of the cast
 
     def add(
@@ -171,8 +172,13 @@ def subject(
 def name(
     s: Scene,  # the document
 ) -> Subject:
-    "Write one of the two people of the cast."
+    """Write one of the two people of the cast. A reader pays for a name when it is first read, not when the cast was drawn, and
+    cannot tell which of the two was drawn first: the first name costs log 40, a choice between the two log 2."""
+    paid = s.draw.nats
     who, gender = s.draw.one(s.cast)
+    if not s.named: s.draw.nats = paid + math.log(2 * len(NAMES[gender]))
+    elif who not in s.named: s.draw.nats += math.log(2 * (len(NAMES[gender]) - sum(n in NAMES[gender] for n in s.named)))
+    s.named.add(who)
     return Subject(s.add(who, "PROPN", "person name", lemma=who), False, gender)
 
 
@@ -278,8 +284,10 @@ def new_scene(
 ) -> Scene:
     "An empty document: its tense and its cast of two are chosen."
     past, cast = draw.flip(.5), []
+    paid = draw.nats
     for _ in range(2):
         gender = draw.one(("she", "he"))
         who = draw.one([n for n in NAMES[gender] if (n, gender) not in cast])
         cast.append((who, gender))
+    draw.nats = paid  # `name` charges for whoever is mentioned
     return Scene(draw, topic, past, cast)
