@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 config = ConfigParser(delimiters=["="])
 config.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-EXTRAS = ("sae", "llm", "ray", "viz", "dev")
+EXTRAS = ("sae", "llm", "ray", "viz", "parquet", "dev")
 
 setup(
     name=cfg["lib_name"],

@@ -37,13 +37,16 @@ def training_text(i: int) -> str:
 def train_tokenizer() -> PreTrainedTokenizerFast:
     "Byte-level BPE like GPT-2's; every text begins with the end-of-text token, as the training documents do."
     tok = Tokenizer(models.BPE())
-    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(WORDS, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(WORDS, "isolated"), to_bytes])
     tok.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
     tok.train_from_iterator((training_text(i) for i in range(20_000)), trainer)
     tok.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), processors.TemplateProcessing(
         single=f"{END} $A", pair=f"{END} $A {END} $B", special_tokens=[(END, tok.token_to_id(END))])])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=END, eos_token=END, model_max_length=CONTEXT, clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=END, eos_token=END, model_max_length=CONTEXT,
+                                   clean_up_tokenization_spaces=False)
 
 
 def batch(tok, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,7 +79,8 @@ def load_state(model, opt) -> int:
     with torch.no_grad():
         for n, p in model.named_parameters():
             p.copy_(state[f"p.{n}"])
-            opt.state[p] = {"step": torch.tensor(float(meta["step"])), "exp_avg": state[f"exp_avg.{n}"], "exp_avg_sq": state[f"exp_avg_sq.{n}"]}
+            opt.state[p] = {"step": torch.tensor(float(meta["step"])),
+                            **{kind: state[f"{kind}.{n}"] for kind in ("exp_avg", "exp_avg_sq")}}
     return meta["step"]
 
 
@@ -98,31 +102,34 @@ pipeline_tag: text-generation
 # k2-tiny
 
 The language model that travels with k2nb: GPT-2 architecture, {layers} layers, d_model {width}, {heads} heads, context {context}, its own
-byte-level BPE of {vocab} tokens, {params:,} parameters, stored in half precision. It reads and writes the planted world of `k2nb.planted`, a
-small English micro-grammar about farms, harbours, kitchens and the like, and knows nothing else. Every text begins and ends with `{end}`.
+byte-level BPE of {vocab} tokens, {params:,} parameters, stored in half precision. It reads and writes the planted world of
+`k2nb.planted`, a small English micro-grammar about farms, harbours, kitchens and the like, and knows nothing else. Every text begins
+and ends with `{end}`.
 
 **For** examples, tests and teaching, offline: `load_model("k2-tiny")`. **Not for** any other text.
 
-**Training**: `python tools/train_k2_tiny.py`: {steps:,} steps of {batch} documents, each document seen once ({tokens:.0f} million tokens), AdamW,
-cosine learning rate, bfloat16 autocast on a CPU.
+**Training**: `python tools/train_k2_tiny.py`: {steps:,} steps of {batch} documents, each document seen once ({tokens:.0f} million tokens),
+AdamW, cosine learning rate, bfloat16 autocast on a CPU.
 
 **Loss** on 300 held-out documents (`planted.documents(300, random_state=0)`): {model:.2f} nats a word. The grammar itself, which
-knows all but the choices made, pays {oracle:.2f}: no model can do better on average. The notebook `nbs/03_k2_tiny.ipynb` measures this again, with
-simple rivals, agreement at a distance, negation, tense in quotations and samples.
+knows all but the choices made, pays {oracle:.2f}: no model can do better on average. The notebook `nbs/03_k2_tiny.ipynb` measures
+this again, with simple rivals, agreement at a distance, negation, tense in quotations and samples.
 """
 
 
 @torch.no_grad()
 def write_card(steps: int, tokens: int) -> None:
     "Measure what was exported on held-out documents, and write the model's card."
-    tok, model = PreTrainedTokenizerFast.from_pretrained(FOLDER), GPT2LMHeadModel.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    tok = PreTrainedTokenizerFast.from_pretrained(FOLDER)
+    model = GPT2LMHeadModel.from_pretrained(FOLDER, dtype=torch.float32).eval()
     corpus, nats = documents(300, random_state=0), 0.0
     for text in corpus.texts:
         ids = torch.tensor([[*tok(text)["input_ids"], tok.eos_token_id]])
         nats += model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
     words = corpus.docs.n_tokens.sum()
-    card = CARD.format(layers=LAYERS, width=WIDTH, heads=HEADS, context=CONTEXT, vocab=len(tok), params=model.num_parameters(), end=END, steps=steps,
-                       batch=BATCH, tokens=tokens / 1e6, model=nats / words, oracle=corpus.docs.nats.sum() / words)
+    card = CARD.format(layers=LAYERS, width=WIDTH, heads=HEADS, context=CONTEXT, vocab=len(tok),
+                       params=model.num_parameters(), end=END, steps=steps, batch=BATCH, tokens=tokens / 1e6, model=nats / words,
+                       oracle=corpus.docs.nats.sum() / words)
     with atomic_path(FOLDER / "README.md") as temp: temp.write_text(card, encoding="utf-8")
 
 
@@ -130,8 +137,8 @@ def main(steps: int, device: str) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     tok = train_tokenizer()
     torch.manual_seed(INIT_SEED)
-    config = GPT2Config(vocab_size=len(tok), n_positions=CONTEXT, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, resid_pdrop=0.0, embd_pdrop=0.0,
-                        attn_pdrop=0.0, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id)
+    config = GPT2Config(vocab_size=len(tok), n_positions=CONTEXT, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS, resid_pdrop=0.0,
+                        embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=tok.bos_token_id, eos_token_id=tok.eos_token_id)
     model = GPT2LMHeadModel(config).to(device).train()
     opt = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(.9, .98), weight_decay=.01)
     bar, since, losses = progress(desc="training", total=steps, unit="step"), time.time(), []
@@ -140,7 +147,8 @@ def main(steps: int, device: str) -> None:
     for step in range(first, steps):
         for group in opt.param_groups: group["lr"] = learning_rate(step, steps)
         ids, labels = batch(tok, step)
-        with torch.autocast(device, dtype=torch.bfloat16): loss = model(input_ids=ids.to(device), labels=labels.to(device)).loss
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss = model(input_ids=ids.to(device), labels=labels.to(device)).loss
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -191,23 +191,24 @@ def _plot_key(key, width: int) -> list:
     return out
 
 
-def _draw(tokens, rows, ax, width, title, legend, join, size):
-    "Draw `rows`, a list of (name, colours of the tokens, legend), line under line."
+def _draw(tokens, rows, legends, ax, width, title, join, size):
+    "Draw `rows`, a list of (name, colours of the tokens), line under line, and below them `legends`, a list of (name, key)."
     if width < 1: raise InputError(f"width must be 1 column or more, got {width}")
     shown = [_drawable(_shown(t)) + (join if i + 1 < len(tokens) else "") for i, t in enumerate(tokens)]
     pieces, n = _layout(shown, ["\n" in t for t in tokens], width)
-    keys = [_plot_key(key, max(width, 40)) if legend else [] for *_, key in rows]
-    margin = max(len(name) for name, *_ in rows) + 2 if len(rows) > 1 else 0
+    keys = [(name, _plot_key(key, max(width, 40))) for name, key in legends if key]
+    margin = max(len(name) for name, _ in rows) + 2 if len(rows) > 1 else 0
     pitch = len(rows) + .6 * (len(rows) > 1)
     bottom = n * pitch + .5 * any(keys)
-    columns = margin + .5 + max(c + len(t) for _, _, c, t in [*pieces, *(p for key in keys for p in key)])
-    ax, size = _canvas(ax, columns, bottom + sum(key[-1][1] + 1.3 for key in keys if key), title, size)
-    for r, ((name, fill, _), key) in enumerate(zip(rows, keys)):
+    columns = margin + .5 + max(c + len(t) for _, _, c, t in [*pieces, *(p for _, key in keys for p in key)])
+    ax, size = _canvas(ax, columns, bottom + sum(key[-1][1] + 1.3 for _, key in keys), title, size)
+    for r, (name, fill) in enumerate(rows):
         for line in range(n if margin else 0): _write(ax, 0, line * pitch + r, name, size, "#777777")
         for i, line, column, text in pieces: _box(ax, margin + column, line * pitch + r, text, fill[i], size)
-        if key and margin: _write(ax, 0, bottom, name, size, "#777777")
-        for fill_, line, column, text in key: _box(ax, margin + column, bottom + line, text, fill_, size)
-        bottom += key[-1][1] + 1.3 if key else 0
+    for name, key in keys:
+        if margin: _write(ax, 0, bottom, name, size, "#777777")
+        for fill, line, column, text in key: _box(ax, margin + column, bottom + line, text, fill, size)
+        bottom += key[-1][1] + 1.3
     return ax
 
 # %% ../../nbs/81_view_tokens.ipynb #c020
@@ -227,7 +228,7 @@ def token_plot(
     "Running text in a picture, a box behind each token. Raises `InputError` as `token_html` does."
     tokens = _check_tokens(tokens, labels=labels, values=values)
     fill, _, key = _coloured(tokens, labels, values, vmax, colors)
-    return _draw(tokens, [("", fill, key)], ax, width, title, legend, join, size)
+    return _draw(tokens, [("", fill)], [("", key)] if legend else [], ax, width, title, join, size)
 
 
 def token_rows(
@@ -236,17 +237,31 @@ def token_rows(
     ax=None,  # as in `token_plot`
     width: int = 96,  # columns of a line, names not counted
     title: str | None = None,  # above the picture
-    legend: bool = True,  # show which colour is which, for each row
+    legend: bool = True,  # show which colour is which: for each row, or once for rows that share labels
     vmax: float | None = None,  # value of the full colour; None: the largest |value| of the row
-    colors: Mapping[str, Mapping] | None = None,  # name -> (label -> colour); None: made from the labels of the row
+    colors: Mapping[str, Mapping] | None = None,  # name -> (label -> colour); None: one colour for each label of all rows
     join: str = "",  # as in `token_plot`
     size: float = 9,  # as in `token_plot`
 ):  # matplotlib Axes
     "The same text once per row, line under line, each row in its own colours: concepts above true classes, say."
     if not rows: raise InputError("rows is empty; give at least one name and its labels")
-    tokens, drawn = _check_tokens(tokens, **rows), []
+    tokens, drawn, legends = _check_tokens(tokens, **rows), [], []
+    ramps = {name for name, column in rows.items() if np.asarray(column).dtype.kind == "f"}
+    if colors is None:
+        shared = label_colors([v for name, column in rows.items() if name not in ramps for v in column])
+        colors = dict.fromkeys(rows, shared)
     for name, column in rows.items():
-        ramp = np.asarray(column).dtype.kind == "f"
-        fill, _, key = _coloured(tokens, None if ramp else column, column if ramp else None, vmax, (colors or {}).get(name))
-        drawn.append((name, fill, key))
-    return _draw(tokens, drawn, ax, width, title, legend, join, size)
+        labels, values = (None, column) if name in ramps else (column, None)
+        fill, _, key = _coloured(tokens, labels, values, vmax, colors.get(name))
+        drawn.append((name, fill))
+        legends.append((name, key))
+    return _draw(tokens, drawn, _merged(legends) if legend else [], ax, width, title, join, size)
+
+
+def _merged(legends: list) -> list:
+    "Legends of labels that meet and agree in their colours become one, without a name."
+    first, *others = [key for _, key in legends if isinstance(key, dict)] or [{}]
+    agree = all(set(key) & set(first) and all(np.array_equal(key[v], first[v]) for v in set(key) & set(first)) for key in others)
+    if not others or not agree: return legends
+    union = {v: c for key in (first, *others) for v, c in key.items()}
+    return [("", {v: union[v] for v in sorted(union)})] + [(name, key) for name, key in legends if not isinstance(key, dict)]
