@@ -15,7 +15,7 @@ REPORT = ROOT / "demo" / "report.html"
 def show(*values):
     "Print values as a terminal can show them; objects that have no text form are for the notebook and the report."
     for value in values:
-        text = repr(value)
+        text = value.to_string() if hasattr(value, "to_string") else repr(value)  # a table whole, whatever the terminal's width
         if value is not None and not text.startswith("<"): print(text, flush=True)
 
 

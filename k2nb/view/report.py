@@ -140,7 +140,7 @@ table{border-collapse:collapse;font-size:.92rem;line-height:1.4}
 th,td{padding:.34rem .8rem;text-align:left;vertical-align:baseline;border-bottom:1px solid var(--line);max-width:26rem}
 th:first-child,td:first-child{padding-left:.2rem}
 thead th{color:var(--soft);font-weight:600;border-bottom-width:2px;vertical-align:bottom}
-tbody th{font-weight:500}
+tbody th{font-weight:500;min-width:9ch}
 .w{min-width:15rem}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .fragment,pre{background:var(--card);border-radius:6px;padding:.9rem 1.1rem;margin:1.2rem 0;overflow-x:auto}
