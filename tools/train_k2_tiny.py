@@ -5,6 +5,7 @@
 Tokenizer, data and model all follow from the seeds below; documents of the training seed are used nowhere else.
 """
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -90,6 +91,10 @@ def export(model, tok) -> None:
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(FOLDER)
     tok.save_pretrained(FOLDER)
+    settings = FOLDER / "tokenizer_config.json"  # transformers 5 writes a class name that transformers 4 does not know; both know this one
+    config = json.loads(settings.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config.pop("backend", None)
+    settings.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 CARD = """---
