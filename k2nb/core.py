@@ -58,8 +58,11 @@ def check_matrix(
     min_rows: int = 1,  # the fewest rows that make sense here
 ) -> np.ndarray:  # (n, d) floating-point array; float16/32/64 are kept, anything else becomes float32
     "A finite two-dimensional array, or an `InputError` that says where it is not one."
-    if hasattr(X, "detach"): X = X.detach().cpu().float().numpy()
-    X = np.asarray(X)
+    if hasattr(X, "detach"):
+        X = X.detach().cpu()
+        X = (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()  # numpy has no bfloat16
+    try: X = np.asarray(X)
+    except ValueError as e: raise InputError(f"{name} must be (rows, columns), and its rows differ in length: {e}") from None
     if X.dtype.kind not in "fiub": raise InputError(f"{name} must hold numbers, got dtype {X.dtype}")
     if X.dtype.kind != "f": X = X.astype(np.float32)
     if X.ndim != 2: raise InputError(f"{name} must be (rows, columns), got shape {X.shape}")
@@ -112,8 +115,10 @@ def choose_device(
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True, "meta": True}
     if device == "auto": return torch.device(next(name for name in have if have[name]))
     try: wanted = torch.device(device)
-    except RuntimeError: check_choice(device, ("auto", *have), "device")
-    if not have.get(wanted.type, True):
+    except (RuntimeError, TypeError): check_choice(device, ("auto", *have), "device")
+    there = have[wanted.type] if wanted.type in have else getattr(torch, wanted.type, None) and getattr(torch, wanted.type).is_available()
+    if wanted.type == "cuda" and there: there = (wanted.index or 0) < torch.cuda.device_count()
+    if not there:
         _warn_once(f"device={str(device)!r} is not available on this machine; working on the CPU")
         return torch.device("cpu")
     return wanted
@@ -162,13 +167,23 @@ def _jsonable(x):
     raise TypeError(f"{type(x).__name__} cannot be written as JSON: {x!r:.80}")
 
 
+def _where_nan(x, path: str = "data") -> str:
+    "Where in nested data the first number stands that is not finite."
+    if isinstance(x, (float, np.floating)): return "" if np.isfinite(x) else f"{path} = {x}"
+    items = x.items() if isinstance(x, Mapping) else enumerate(x) if isinstance(x, (list, tuple, np.ndarray)) else ()
+    return next((found for k, v in items if (found := _where_nan(v, f"{path}[{k!r}]"))), "")
+
+
 def write_json(
     path: str | os.PathLike,  # the file
     data: Mapping,  # JSON-able; numpy numbers and arrays become plain ones; NaN is refused
     schema_version: int,  # the layout's number, kept in the file
 ) -> None:
     "Write `data` as JSON, atomically, with its `schema_version`."
-    text = json.dumps({"schema_version": schema_version, **data}, ensure_ascii=False, indent=1, allow_nan=False, default=_jsonable)
+    if not isinstance(data, Mapping): raise InputError(f"data must be a mapping, got {type(data).__name__}")
+    if "schema_version" in data: raise InputError("schema_version is an argument, not a key of data")
+    try: text = json.dumps({"schema_version": schema_version, **data}, ensure_ascii=False, indent=1, allow_nan=False, default=_jsonable)
+    except ValueError: raise InputError(f"JSON has no word for NaN or infinity, and {path} would hold one: {_where_nan(data)}") from None
     with atomic_path(path) as temp: temp.write_text(text + "\n", encoding="utf-8")
 
 
@@ -196,15 +211,19 @@ def save_tensors(
     schema_version: int = 1,  # the layout's number
 ) -> None:
     "Write named arrays as safetensors, atomically. No pickle is involved."
+    if "schema_version" in (meta or {}): raise InputError("schema_version is an argument, not a key of meta")
     header = {"k2nb": json.dumps({"schema_version": schema_version, **(meta or {})}, sort_keys=True, default=_jsonable)}
-    on_torch = any(hasattr(t, "detach") for t in tensors.values())
-    if on_torch:
+    for k, t in tensors.items():
+        if not hasattr(t, "detach") and np.asarray(t).dtype.kind not in "biuf":
+            raise InputError(f"tensors[{k!r}] has dtype {np.asarray(t).dtype}; a tensor file holds numbers and booleans")
+    if any(hasattr(t, "detach") for t in tensors.values()):
         import torch
         from safetensors.torch import save_file
-        arrays = {k: torch.as_tensor(t).detach().cpu().contiguous() for k, t in tensors.items()}
+        # a copy of its own for each: the format refuses tensors that share memory
+        arrays = {k: torch.as_tensor(t).detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}
     else:
         from safetensors.numpy import save_file
-        arrays = {k: np.ascontiguousarray(t) for k, t in tensors.items()}
+        arrays = {k: np.asarray(t, order="C") for k, t in tensors.items()}
     with atomic_path(path) as temp: save_file(arrays, str(temp), metadata=header)
 
 
@@ -215,7 +234,8 @@ def load_tensors(
 ) -> tuple[dict, dict]:  # name -> array; the facts from the header
     "Read what `save_tensors` wrote. Raises `MissingFileError`, or `StoreError` if it is no such file."
     with open_tensors(path, schema_version, framework) as (f, meta):
-        return {k: f.get_tensor(k) for k in f.keys()}, meta
+        try: return {k: f.get_tensor(k) for k in f.keys()}, meta
+        except TypeError: raise InputError(f"{path} holds bfloat16, which numpy lacks; read it with framework='pt'") from None
 
 # %% ../nbs/00_core.ipynb #c028
 @contextlib.contextmanager
@@ -226,6 +246,7 @@ def open_tensors(
 ):  # (safetensors handle, the facts from the header): tensors are read when asked for
     "Open a tensor file lazily: `f.keys()`, `f.get_tensor(name)`, `f.get_slice(name)[a:b]`."
     from safetensors import SafetensorError, safe_open
+    check_choice(framework, ("np", "pt"), "framework")
     if not Path(path).is_file(): raise MissingFileError(f"there is no file {path}")
     try: handle = safe_open(str(path), framework)
     except SafetensorError as e: raise StoreError(f"{path} is not a whole safetensors file: {e}") from None
@@ -244,15 +265,14 @@ def _digest(*chunks) -> str:
 def hash_array(
     a,  # numpy array or torch tensor
 ) -> str:  # 32 hex digits
-    "Hash of an array's dtype, shape and values, whatever its memory layout or device."
-    kind = str(a.dtype).replace("torch.", "")
+    "Hash of an array's dtype, shape and values, whatever its memory layout, device or library."
+    if not hasattr(a, "dtype") or not hasattr(a, "shape"): raise InputError(f"hash_array takes an array or tensor, got {type(a).__name__}")
+    kind, shape = str(a.dtype).replace("torch.", ""), tuple(a.shape)
     if hasattr(a, "detach"):
         import torch
-        a = a.detach().cpu().contiguous()
-        a = (a if a.ndim else a[None]).view(torch.uint8).numpy() if a.numel() else np.empty(a.shape)
-        return _digest(kind.encode(), repr(tuple(a.shape)).encode(), a.tobytes() if not a.flags.c_contiguous else memoryview(a).cast("B"))
-    a = np.ascontiguousarray(a)
-    return _digest(kind.encode(), repr(a.shape).encode(), a.tobytes())
+        a = a.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy()
+    elif a.dtype.hasobject: raise InputError("an array of Python objects has no bytes to hash; use hash_json(a.tolist())")
+    return _digest(kind.encode(), repr(shape).encode(), np.ascontiguousarray(a).tobytes())
 
 
 def hash_file(

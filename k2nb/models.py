@@ -6,7 +6,7 @@
 __all__ = ['LoadedModel', 'wrap_model', 'load_model', 'check_wanted', 'capture', 'FAMILIES', 'PARTS', 'Family']
 
 # %% ../nbs/02_models.ipynb #c002
-import contextlib, json, operator, re
+import contextlib, difflib, json, operator, re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -45,24 +45,38 @@ class LoadedModel:
     _hashed: tuple = field(default=(None, None), init=False)  # (stamp of the weights, their hash)
 
     @property
-    def config(self): return self.model.config
+    def config(self):
+        "The model's transformers configuration."
+        return self.model.config
     @property
-    def blocks(self): return self.model.get_submodule(self.family.blocks)
+    def blocks(self):
+        "The list of its blocks."
+        return self.model.get_submodule(self.family.blocks)
     @property
-    def d_model(self) -> int: return self.config.hidden_size
+    def d_model(self) -> int:
+        "Width of the residual stream."
+        return self.config.hidden_size
     @property
-    def n_layers(self) -> int: return len(self.blocks)
+    def n_layers(self) -> int:
+        "Number of blocks."
+        return len(self.blocks)
     @property
     def context(self) -> int | None:
         "The most tokens that a forward accepts; None where the model sets no limit."
         positions = getattr(self.config, "max_position_embeddings", None)
         return None if positions is None else positions - self.family.reserved(self.config)
     @property
-    def bidirectional(self) -> bool: return self.family.bidirectional and not getattr(self.config, "is_decoder", False)
+    def bidirectional(self) -> bool:
+        "Whether a token sees what comes after it."
+        return self.family.bidirectional and not getattr(self.config, "is_decoder", False)
     @property
-    def dtype(self): return self.model.get_input_embeddings().weight.dtype
+    def dtype(self):
+        "torch dtype of the weights."
+        return self.model.get_input_embeddings().weight.dtype
     @property
-    def device(self): return self.model.get_input_embeddings().weight.device
+    def device(self):
+        "torch device of the weights."
+        return self.model.get_input_embeddings().weight.device
 
     @property
     def hash(self) -> str:
@@ -142,6 +156,7 @@ def _dtype(dtype):
 
 def _locate(name: str) -> tuple[str, bool]:
     "(folder or hub name, is it a folder)"
+    if not name.strip(): raise InputError("name_or_path is empty; give 'k2-tiny', a folder, or a name on the hub")
     if name == "k2-tiny": name = str(files("k2nb")/"data"/"k2-tiny")
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -166,6 +181,9 @@ _HUB = ("If the hub cannot be reached from here: run `hf download {0}` where it 
         "and set HF_HOME to it (HF_HUB_OFFLINE=1 skips the look-up). If the name is wrong, or asks for a login, mend that first")
 
 
+def _near(name: str) -> str: return "Did you mean 'k2-tiny'? " if difflib.get_close_matches(name, ["k2-tiny"]) else ""
+
+
 @contextlib.contextmanager
 def _loading(what: str, name: str, is_folder: bool) -> Iterator[None]:
     "Keep transformers from printing bars and reports, and turn what it raises into errors that say what to do."
@@ -178,7 +196,8 @@ def _loading(what: str, name: str, is_folder: bool) -> Iterator[None]:
     except Exception as e:  # transformers raises what it likes: OSError, ValueError, KeyError, ImportError, …
         first = (str(e).strip() or type(e).__name__).splitlines()[0].rstrip(".!")
         if not isinstance(e, OSError): raise InputError(f"{what} of {name!r} cannot be loaded: {first}") from e
-        raise MissingFileError(f"{what} of {name!r} cannot be loaded: {first}. {_FOLDER if is_folder else _HUB.format(name)}") from e
+        advice = _FOLDER if is_folder else _near(name) + _HUB.format(name)
+        raise MissingFileError(f"{what} of {name!r} cannot be loaded: {first}. {advice}") from e
     finally:
         logging.set_verbosity(level)
         if bars: logging.enable_progress_bar()
@@ -194,6 +213,7 @@ def load_model(
 ) -> LoadedModel:  # in evaluation mode, its weights without gradients
     "A model without its head, and its tokenizer. Code from a checkpoint is never run. What is missing or unknown raises, with what to do."
     from transformers import AutoConfig, AutoModel, AutoTokenizer
+    if not isinstance(name_or_path, (str, Path)): raise InputError(f"name_or_path must be a name or a path, got {name_or_path!r}")
     name, dtype, device = str(name_or_path), _dtype(dtype), choose_device(device)
     source, is_folder = _locate(name)
     offline = is_folder or local_files_only or not _hub_answers(source, revision)

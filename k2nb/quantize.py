@@ -283,6 +283,8 @@ class KMeansQuantizer(Quantizer):
     ) -> "KMeansQuantizer":  # self
         "Learn the centroids. Raises `InputError` for bad parameters, NaN, a zero vector under cosine, or too large a k."
         self._check_params()
+        if not hasattr(X, "vectors") and (layer is not None or part is not None):
+            raise InputError("layer and part name a place in a store; X is a plain matrix")
         if hasattr(X, "key"): layer, part = X.key(layer, part)  # what None means in this store, kept as layer_ and part_
         X, ids = _read(X, layer, part)
         if ids is not None and not len(ids): raise InputError("every token of the store is special; there is nothing to fit on")

@@ -81,13 +81,19 @@ def cleaned(text):
 
 
 def clean():
-    "No notebook carries execution counts, addresses or an editor's metadata."
-    bad = []
+    "No notebook carries execution counts, addresses or an editor's metadata; no kept output a warning or a machine's paths."
+    bad, loud = [], []
     for p in notebooks():
         text = p.read_text(encoding="utf-8")
         try: same = cleaned(text) == text
         except (ValueError, KeyError, AttributeError, TypeError) as e: return f"{name(p)} is not a readable notebook: {e}"
         if not same: bad.append(p.relative_to(ROOT).as_posix())
+        for cell in json.loads(text)["cells"]:
+            for out in cell.get("outputs", []):
+                said = json.dumps(out.get("text", "")) + json.dumps(out.get("data", {}).get("text/plain", ""))
+                if out.get("name") == "stderr" or re.search(r"(?<![\w.])/(tmp|home|root|Users|usr)/", said):
+                    loud.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}")
+    if loud: return "\n".join(["outputs that hold a warning or a path of one machine; mend the cell and run the notebook again:", *loud])
     return "\n".join(["notebooks that are not clean; run make export and commit them:", *bad]) if bad else None
 
 

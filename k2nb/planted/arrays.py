@@ -21,7 +21,7 @@ class PlantedArrays:
     X: list[np.ndarray]  # (n_nodes, d) float32: the nodes' vectors
     concepts: list[np.ndarray]  # (n_nodes,) int: the concept behind each vector
     edges: list[np.ndarray]  # (n_edges, 2) int: undirected, each once, i < j
-    positions: list[np.ndarray]  # (n_nodes, 1 or 2) float: index, (row, column), or a graph's layout-free node number
+    positions: list[np.ndarray]  # (n_nodes, 1 or 2) float: index, (row, column), or a graph's node number, which means nothing
     labels: np.ndarray  # (n,) 0 or 1, balanced
     node_truth: list[np.ndarray]  # (n_nodes,) bool: the evidence; all False in class 0
     centers: np.ndarray  # (k, d): the concepts' directions, of length 1
@@ -36,15 +36,20 @@ class PlantedArrays:
                 f"{self.labels.mean():.0%} in class 1, evidence on {share:.1%} of nodes)")
 
 # %% ../../nbs/01e_arrays.ipynb #c005
+def _check_counts(**values) -> None:  # name=(value, least)
+    for name, (value, least) in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(f"{name} must be an int of {least} or more, got {value!r}")
+
+
 def _plant(
     kind: str, n: int, k: int, d: int, sigma: float, random_state: int, marked: tuple[int, ...],
-    build: Callable,  # (rng, label) -> (n_nodes, edges, positions, {node: concept})
+    build: Callable,  # (rng, together) -> (n_nodes, edges, positions, {node: concept})
 ) -> PlantedArrays:
-    if n < 2: raise InputError(f"n counts data of two classes and must be 2 or more, got {n}")
+    _check_counts(n=(n, 2), d=(d, 1), k=(k, 1))
     least = len(marked) + 1
     if k < least: raise InputError(f"k={k} leaves no background concept beside the {least - 1} marked ones; k must be {least} or more")
-    if d < 1: raise InputError(f"d is the vectors' width and must be 1 or more, got {d}")
-    if sigma < 0: raise InputError(f"sigma is a standard deviation and must be 0 or more, got {sigma}")
+    if not 0 <= sigma < np.inf: raise InputError(f"sigma is a standard deviation and must be 0 or more, got {sigma}")
     centers = rng(random_state, kind, "centers").normal(size=(k, d))
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     labels = rng(random_state, kind, "labels").permutation(np.arange(n) % 2)
@@ -76,6 +81,7 @@ def sequences(
     random_state: int = 0,  # seed
 ) -> PlantedArrays:
     "Sequences in which two concepts are neighbours only in class 1, and equally frequent in both classes."
+    _check_counts(length=(length, 1), times=(times, 1), apart=(apart, 2))
     enough = 4 * times * (apart + 1)
     if length < enough: raise InputError(f"length={length} is too short for {times} pairs kept {apart} apart; {enough} is enough")
     line = np.column_stack([np.arange(length - 1), np.arange(1, length)])
@@ -106,6 +112,7 @@ def grids(
     random_state: int = 0,  # seed
 ) -> PlantedArrays:
     "Grids (4-connected) with a blob of two concepts in class 1 and the same concepts scattered in class 0."
+    _check_counts(size=(size, 1), blob=(blob, 1))
     if not 2 <= blob <= size // 3:
         raise InputError(f"blob={blob} must be 2 or more and at most a third of size={size}, so that it can also be scattered")
     at = np.arange(size * size).reshape(size, size)
@@ -143,18 +150,22 @@ def graphs(
     sigma: float = .3,  # noise; 1: as long as a concept's direction
     random_state: int = 0,  # seed
 ) -> PlantedArrays:
-    "Barabási–Albert graphs with a house of marked concepts in class 1, and the same five nodes scattered in class 0."
+    "Barabási–Albert graphs with a house; marked concepts stand on the house in class 1, scattered elsewhere in class 0."
     import networkx as nx
-    if base < 10 or not 1 <= m < base: raise InputError(f"base={base} must be 10 or more, and m={m} between 1 and base - 1")
+    _check_counts(base=(base, 1), m=(m, 1))
+    if base < 20 or m > base // 10:
+        raise InputError(f"base={base} must be 20 or more and m={m} at most a tenth of it, so that nodes can lie apart")
 
     def build(g, together):
-        edges = list(nx.barabasi_albert_graph(base, m, seed=int(g.integers(2**31))).edges)
-        new = list(range(base, base + 5))
-        places = g.choice(base, 5, replace=False)
-        if together: edges += [(new[a], new[b]) for a, b in HOUSE_EDGES] + [(int(places[0]), new[2])]
-        else: edges += [(int(p), v) for p, v in zip(places, new)]
-        # node numbers tell nothing: shuffle them
-        order = g.permutation(base + 5)
-        return base + 5, order[np.array(edges)], np.arange(base + 5)[:, None], {int(order[v]): c for v, c in zip(new, HOUSE_CONCEPTS)}
+        graph = nx.barabasi_albert_graph(base, m, seed=int(g.integers(2**31)))
+        house = np.arange(base, base + 5)
+        edges = [*graph.edges, *((house[a], house[b]) for a, b in HOUSE_EDGES), (g.integers(base), house[2])]
+        where = house
+        while not together:
+            where = g.choice(base, 5, replace=False)
+            if not graph.subgraph(where).number_of_edges(): break
+        order = g.permutation(base + 5)  # node numbers tell nothing
+        placed = {int(order[v]): c for v, c in zip(where, HOUSE_CONCEPTS)}
+        return base + 5, order[np.array(edges)], np.arange(base + 5)[:, None], placed
 
     return _plant("graph", n, k, d, sigma, random_state, (0, 1, 2), build)

@@ -18,10 +18,10 @@ import pandas as pd
 from ..core import InputError, check_choice, progress, rng
 from .lexicon import TOPICS, polysemous
 from .phrases import Draw, Scene, new_scene, spell
-from .sentences import introduction, keeping, placing, quotation, statement
+from .sentences import ORDINARY, introduction, keeping, placing, quotation, statement
 
 # %% ../../nbs/01d_corpus.ipynb #c004
-FILLERS = (1, 2, 3)  # how many sentences of no consequence a document has at least
+FILLERS = (1, 2, 3)  # how many sentences of no consequence a document has
 
 
 def write_document(
@@ -34,15 +34,15 @@ def write_document(
     s = new_scene(draw, draw.one(TOPICS))
     evidence = []
     introduction(s)
-    # a document without a gem has one sentence more of no consequence, so that length tells nothing
-    plan = Counter(trinket=1, gem=int(concept), metal=1, age=1, filler=draw.one(FILLERS) + (not concept))
+    plan = Counter(trinket=1, gem=1, metal=1, age=1, filler=draw.one(FILLERS))
     while plan := +plan:
         kind = draw.weighted(plan)
         plan[kind] -= 1
         if kind == "filler": (quotation if draw.flip(.25) else statement)(s)
-        elif kind in ("gem", "trinket"):
-            at = keeping(s, kind)
-            if kind == "gem": evidence.append(("concept", at, at))
+        elif kind == "trinket": keeping(s, "trinket")
+        elif kind == "gem":
+            at = keeping(s, "gem") if concept else keeping(s, *ORDINARY)
+            if concept: evidence.append(("concept", at, at))
         else:
             at = placing(s, kind, "light source" if (kind == "metal") == pair else "vessel")
             if kind == "metal" and pair: evidence.append(("pair", at - 1, at))
@@ -68,7 +68,7 @@ class PlantedCorpus:
     "Texts and everything that is true of them. `doc_id` runs from 0; offsets are characters of the document's text."
     texts: list[str]  # n documents
     docs: pd.DataFrame  # doc_id -> topic, past, n_tokens, nats (the oracle's price), joy, size, quotes
-    tokens: pd.DataFrame  # one row per word or mark: doc_id, sent_id, position, start, end, token, lemma, and its truth
+    tokens: pd.DataFrame  # one row per word or mark: doc_id, sent_id, position, start, end, token, lemma, and its truth (see the overview)
     spans: pd.DataFrame  # doc_id, sent_id, kind, start, end: negation, quotation, list, and the evidence `concept`, `pair`
     labels: pd.DataFrame  # doc_id -> concept, pair, shuffled: 0 or 1
     ratings: pd.DataFrame  # doc_id -> linear, piecewise
@@ -94,7 +94,7 @@ class PlantedCorpus:
         self,
         kind: str,  # a kind of span: negation, quotation, list, concept, pair
     ) -> np.ndarray:  # (n_tokens,) bool
-        "Which tokens lie inside a span of this kind."
+        "Which tokens lie inside a span of this kind. The commas and the *and* of a list lie inside it and have no `list_position`."
         check_choice(kind, SPAN_KINDS, "kind")
         hit = self.spans[self.spans.kind == kind]
         # documents in one line, each far from the next, so that one sorted search serves all of them
@@ -184,7 +184,9 @@ def documents(
     "Write `n` documents of the planted world with their truth."
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise InputError(f"n counts documents and must be 1 or more, got {n!r}")
-    if rating_noise < 0: raise InputError(f"rating_noise is a standard deviation and must be 0 or more, got {rating_noise}")
+    if isinstance(random_state, bool) or not isinstance(random_state, (int, np.integer)) or random_state < 0:
+        raise InputError(f"random_state must be an int ≥ 0, so that each document can have a stream of its own; got {random_state!r}")
+    if not 0 <= rating_noise < math.inf: raise InputError(f"rating_noise is a standard deviation and must be 0 or more, got {rating_noise}")
     labels = _labels(n, random_state)
     texts, docs, rows, spans = [], [], [], []
     for i in progress(range(n), "writing", show=show_progress, unit="doc"):

@@ -37,7 +37,7 @@ tool@sport: ball racket whistle helmet paddle bat club
 tool@kitchen: knife/knives spoon fork whisk grater match
 tool@school: pencil ruler eraser chalkboard crayon pen
 tool@city: hammer needle calculator typewriter seal
-tool@forest: axe trap saw ladder tent
+tool@forest: axe trap hatchet ladder tent
 device@school: computer projector printer keyboard mouse
 instrument@music: violin drum flute piano trumpet guitar harp bass
 sound@music: song melody tune chord rhythm note pitch
@@ -51,19 +51,23 @@ plant@forest: oak pine fern bush willow birch
 document@school: book letter essay map poem report note
 document@city: contract receipt newspaper ticket invoice
 money@city: coin loan debt tax price
-institution@city: ministry embassy company court bank
+institution@city: embassy court bank
 event@sport: race game contest tournament match
 furniture@school,kitchen,music: table chair bench shelf/shelves cupboard stool
 container@farm,kitchen,city: basket bucket bottle jar crate
 clothing: hat coat scarf/scarves glove boot shirt jacket belt cap sock
-place@farm: barn field meadow stable yard pen
+place@farm: barn field meadow stable yard
 place@sea: harbour beach island reef bay
-place@music: stage hall theatre studio club
-place@sport: stadium gym track pool pitch court
-place@kitchen: cellar pantry terrace oven counter
+place@music: stage hall theatre studio
+place@sport: stadium gym track pool
+place@kitchen: cellar pantry terrace larder hallway
 place@school: classroom library playground corridor laboratory
 place@city: market shop street square bridge
-place@forest: cave hill valley stream path bank
+place@forest: cave hill valley stream path
+site@farm: pen mill well
+site@music: club balcony lobby
+site@sport: pitch court arena
+site@forest: bank ridge swamp
 weather: rain snow wind fog thunder frost
 trinket: button ribbon feather shell pebble thimble marble key
 gem: ruby pearl emerald sapphire diamond opal
@@ -83,9 +87,10 @@ growing > plant: grow/grew water trim plant pick
 making > tool vehicle furniture instrument ship_part device: make/made build/built paint repair clean
 contact > tool container furniture device: carry push lift drop hold/held
 writing > document: write/wrote read/read copy study sign
-performing > sound instrument: play practise record hear/heard enjoy
+performing > sound instrument: play practise record rehearse enjoy
 spending > money: pay/paid count owe collect refuse
 dealing > institution: visit trust leave/left avoid join
+visiting > site: reach cross inspect explore
 competing > event: win/won lose/lost enter start
 attitude > person animal: love admire fear miss remember
 possession: keep/kept find/found hide/hid discover
@@ -103,8 +108,9 @@ colour: red blue green brown black white yellow grey purple orange
 large: big large huge tall giant
 small: small little tiny short narrow
 positive mood: happy cheerful proud glad calm merry hopeful
-negative mood: sad angry lonely gloomy worried afraid bitter
-age: old young new ancient modern
+negative mood: sad angry lonely gloomy worried fearful bitter
+age: old new ancient modern antique
+age of the living: young elderly adult
 texture: smooth rough soft hard dusty wet dry sticky
 temperature: cold warm hot cool icy
 taste: sweet sour salty spicy fresh stale
@@ -125,8 +131,8 @@ PRON personal pronoun: he she it
 PRON expletive: there
 PRON relative pronoun: that
 ADV interrogative: where
-ADP spatial preposition: in near behind beside
-ADP goal preposition: to towards through across
+ADP spatial preposition: at near behind beside
+ADP goal preposition: to towards past around
 ADP recipient preposition: to
 ADP accompaniment preposition: with
 ADP time preposition: in on
@@ -175,7 +181,7 @@ def add_ed(
     "Regular -ed: *shared*, *hurried*, *played*, *trimmed*."
     if verb.endswith("e"): return verb + "d"
     if verb.endswith("y") and verb[-2] not in "aeiou": return verb[:-1] + "ied"
-    if verb in ("trim", "drop", "chat"): return verb + verb[-1] + "ed"
+    if verb in ("trim", "drop", "travel"): return verb + verb[-1] + "ed"
     return verb + "ed"
 
 

@@ -94,7 +94,8 @@ class Scene:
 
 # %% ../../nbs/01b_phrases.ipynb #c009
 SUITS = {  # noun class -> the adjectives it takes
-    "person": ("age", "positive mood", "negative mood"), "animal": ("colour", "large", "small", "age", "positive mood", "negative mood"),
+    "person": ("age of the living", "positive mood", "negative mood"),
+    "animal": ("colour", "large", "small", "age of the living", "positive mood", "negative mood"),
     "food": ("taste", "large", "small"), "place": ("large", "small", "age"), "institution": ("large", "age"), "event": ("large", "small"),
     "sound": ("large", "small", "age"), "document": ("large", "small", "age"), "money": ("large", "small", "age"),
     "clothing": ("colour", "texture"), "plant": ("large", "small", "colour"), "weather": ("temperature",),
@@ -157,7 +158,8 @@ def subject(
     modified: float = .45,  # probability that something stands between the head and its verb
 ) -> Subject:
     "Write a subject: one of the cast, a pronoun for the last of them, or a noun phrase, perhaps modified."
-    kinds = {"name": .4, "noun": .6} | ({"pronoun": .25} if s.hero and not s.quoted else {})
+    # nobody speaks of himself by name, so the cast stays out of quotations
+    kinds = {"noun": 1} if s.quoted else {"name": .4, "noun": .6} | ({"pronoun": .25} if s.hero else {})
     kind = s.draw.weighted(kinds)
     if kind == "pronoun": return Subject(s.add(s.hero, "PRON", "personal pronoun"), False, s.hero)
     if kind == "name": return name(s)
@@ -195,9 +197,10 @@ def modifier(
         s.add("that", "PRON", "relative pronoun")
         pool = s.of("animal", "person")
         object_class = s.draw.one(list(pool))
+        others_there = [n for n in pool[object_class] if n.singular != s.tokens[head]["lemma"]]
         verb = s.draw.one(verbs["perception"])
         verb_token(s, verb, "perception", Subject(head, plural), s.past and not s.quoted)
-        noun_phrase(s, object_class, s.draw.one(pool[object_class]), s.draw.flip(.5), determiners=("the",), adjective_of=None)
+        noun_phrase(s, object_class, s.draw.one(others_there), s.draw.flip(.5), determiners=("the",), adjective_of=None)
         return
     pool = s.of("clothing") if kind == "with" else s.of("place", "vehicle", "plant", "furniture")
     other_class = s.draw.one(list(pool))
