@@ -21,7 +21,7 @@ from .texts import Texts, Tokens, name_rows, read_texts, token_strings, tokenize
 from ..models import LoadedModel, capture, check_wanted, load_model
 
 # %% ../../nbs/11_extract.ipynb #c004
-SHARD_BYTES = 1 << 29  # half a gigabyte: what a shard's vectors take in memory, and what a crash can cost
+SHARD_BYTES = 1 << 26  # 64 MB: what a shard's vectors take in memory, and what a crash can cost
 
 
 def plan_shards(
@@ -164,7 +164,7 @@ def embed_dataset(
     model_name: str | Path | LoadedModel = "k2-tiny",  # as for `load_model`, or a model that is loaded
     output_dir: str | Path | None = None,  # the store's folder; None: .k2nb/activations/ and the beginning of the store's hash
     layers: int | Iterable[int] | None = None,  # blocks counted from 0, negative ones from the end; None: all
-    parts: str | Iterable[str] = ("rs",),  # "rs", "attn", "mlp", "emb"
+    parts: str | Iterable[str] = ("rs",),  # "rs" (the stream after a block, before any final norm), "attn", "mlp", "emb"
     pooling: str = "last",  # one vector a document: "last" token, "first", "mean", "max"; or "none": one a token
     device: str = "auto",  # as for `choose_device`
     id_col: str | None = "id",  # a table's column of ids; without it 0 to n − 1
@@ -172,7 +172,7 @@ def embed_dataset(
     on_long: str = "truncate",  # texts beyond the model's context: "truncate" (with a warning) or "error"
     on_empty: str = "skip",  # texts without a token: "skip" (no rows, with a warning) or "error"
     tokens_per_batch: int = 2048,  # padding included
-    tokens_per_shard: int | None = None,  # None: at most 65,536, and about half a gigabyte of vectors
+    tokens_per_shard: int | None = None,  # None: at most 65,536, and about 64 MB of vectors
     overwrite: bool = False,  # replace a store in output_dir that was made from something else
     progress: bool = True,  # show a bar
 ) -> ActivationStore:
