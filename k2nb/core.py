@@ -75,7 +75,7 @@ def check_matrix(
     return X
 
 # %% ../nbs/00_core.ipynb #c012
-RandomState = int | np.random.Generator | None
+RandomState = int | np.random.Generator | None  # what a `random_state` argument may be
 
 
 def rng(
@@ -96,7 +96,7 @@ def rng(
 def torch_rng(
     random_state: RandomState = None,  # as in `rng`
     device: str = "cpu",  # where the generator draws
-):  # torch.Generator
+) -> Any:  # a torch.Generator
     "A seeded torch generator; give it to `torch.randn(..., generator=…)` and kin."
     import torch
     return torch.Generator(device=device).manual_seed(int(rng(random_state).integers(2**62)))
@@ -109,7 +109,7 @@ def _warn_once(message: str) -> None:
 
 def choose_device(
     device: str = "auto",  # "auto" (cuda, then mps, then cpu), or any torch device name
-):  # torch.device
+) -> Any:  # a torch.device
     "The torch device to work on. One that is asked for and missing warns once and gives the CPU."
     import torch
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True, "meta": True}
@@ -243,7 +243,7 @@ def open_tensors(
     path: str | os.PathLike,  # a file that `save_tensors` wrote
     schema_version: int = 1,  # the newest layout that the caller understands
     framework: str = "np",  # "np" or "pt"
-):  # (safetensors handle, the facts from the header): tensors are read when asked for
+) -> Iterator[tuple]:  # (safetensors handle, the facts from the header): tensors are read when asked for
     "Open a tensor file lazily: `f.keys()`, `f.get_tensor(name)`, `f.get_slice(name)[a:b]`."
     from safetensors import SafetensorError, safe_open
     check_choice(framework, ("np", "pt"), "framework")
@@ -297,7 +297,7 @@ def progress(
     total: int | None = None,  # how many steps, where `len(items)` does not tell
     show: bool = True,  # False: silent
     unit: str = "it",  # what a step is
-):  # a tqdm bar: iterate over it, or `update(n)` and `close()`
+) -> Any:  # a tqdm bar: iterate over it, or `update(n)` and `close()`
     "A progress bar that is right in notebooks and terminals, and silent when asked."
     from tqdm.auto import tqdm
     silent = not show or os.environ.get("K2NB_PROGRESS", "1").lower() in ("0", "false", "no")

@@ -13,7 +13,10 @@ from typing import Any
 from .core import InputError, UnknownNameError
 
 # %% ../nbs/02_families.ipynb #c003
-PARTS = ("rs", "attn", "mlp", "emb")
+PARTS = ("rs", "attn", "mlp", "emb")  # what can be read of a model; all but `emb` belong to a layer
+
+
+def _no_rows(config) -> int: return 0
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Family:
     mlp: str  # from a block to the module whose output is the MLP's own output, before it is added
     bidirectional: bool = False  # True: a token also sees those after it
     pre_norm: bool = True  # True: rs = previous rs + attn + mlp; False: a norm follows each sum
-    reserved: Callable[[Any], int] = field(default=lambda config: 0, repr=False)  # configuration -> rows of the position table not for text
+    reserved: Callable[[Any], int] = field(default_factory=lambda: _no_rows, repr=False)  # configuration -> rows of positions not for text
     unused: tuple[str, ...] = ()  # beginnings of the names of weights that no part depends on
 
 # %% ../nbs/02_families.ipynb #c005
@@ -33,6 +36,7 @@ _LLAMA = dict(blocks="layers", attn="self_attn", mlp="mlp")
 _BERT = dict(blocks="encoder.layer", attn="attention.output.dense", mlp="output.dense",
              bidirectional=True, pre_norm=False, unused=("pooler.",))
 
+# model_type -> where such a model keeps its parts
 FAMILIES: dict[str, Family] = {f.name: f for f in (
     Family("gpt2", blocks="h", attn="attn", mlp="mlp"),
     Family("llama", **_LLAMA),

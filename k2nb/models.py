@@ -45,11 +45,11 @@ class LoadedModel:
     _hashed: tuple = field(default=(None, None), init=False)  # (stamp of the weights, their hash)
 
     @property
-    def config(self):
+    def config(self) -> Any:
         "The model's transformers configuration."
         return self.model.config
     @property
-    def blocks(self):
+    def blocks(self) -> Any:
         "The list of its blocks."
         return self.model.get_submodule(self.family.blocks)
     @property
@@ -70,11 +70,11 @@ class LoadedModel:
         "Whether a token sees what comes after it."
         return self.family.bidirectional and not getattr(self.config, "is_decoder", False)
     @property
-    def dtype(self):
+    def dtype(self) -> Any:
         "torch dtype of the weights."
         return self.model.get_input_embeddings().weight.dtype
     @property
-    def device(self):
+    def device(self) -> Any:
         "torch device of the weights."
         return self.model.get_input_embeddings().weight.device
 
@@ -99,15 +99,15 @@ class LoadedModel:
     def block(
         self,
         layer: int,  # 0 to n_layers - 1; negative ones count from the end
-    ):  # nn.Module
+    ) -> Any:  # a torch module
         "Block `layer`."
         return self.blocks[_layer(self, layer)]
 
     def part(
         self,
         layer: int | None,  # as in `block`; None for `emb`
-        part: str = "rs",  # one of PARTS
-    ):  # nn.Module
+        part: str = "rs",  # one of `PARTS`
+    ) -> Any:  # a torch module
         "The module whose output is the part; for `emb`, block 0, whose *input* it is."
         check_choice(part, PARTS, "part")
         if (part == "emb") != (layer is None): raise InputError(f"emb has no layer and every other part has one, got ({layer!r}, {part!r})")
@@ -133,7 +133,7 @@ def wrap_model(
     tokenizer,  # its tokenizer; left as it is. None: activations can still be captured from token ids
     name: str | None = None,  # what to call it; None: the name in its configuration
     family: Family | None = None,  # where its parts are; None: looked up by the configuration's model_type
-) -> LoadedModel:
+) -> LoadedModel:  # around these very objects, not copies
     "A `LoadedModel` around a model and tokenizer that are already there. Raises `UnknownNameError` for an unknown family."
     config = getattr(model, "config", None)
     if not hasattr(config, "to_json_string"): raise InputError(f"model must be a transformers model, got {type(model).__name__}")
@@ -235,7 +235,7 @@ def load_model(
 def check_wanted(
     lm: LoadedModel,  # says which layers there are
     layers: int | Iterable[int] | None = None,  # None: all; negative ones count from the end
-    parts: str | Iterable[str] = ("rs",),  # from PARTS
+    parts: str | Iterable[str] = ("rs",),  # from `PARTS`
 ) -> list[tuple[int | None, str]]:  # keys: emb first, then layer by layer, the parts of a layer in the order given
     "The keys (layer, part) that are asked for, checked. Nothing may be empty, unknown, out of range or asked for twice."
     parts = [parts] if isinstance(parts, str) else list(parts)

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, StoreError, check_choice, read_json
-from .shards import SCHEMA, content_hash, map_tensors, pack_strings, parse_name, read_manifest, tensor_name, unpack_strings, widen
+from .shards import (SCHEMA, content_hash, map_tensors, pack_strings, parse_name, read_manifest, tensor_name,
+                                   unpack_strings, widen)
 
 # %% ../../nbs/10_store.ipynb #c004
-POOLINGS = ("last", "first", "mean", "max", "none")
-TOKEN_COLUMNS = ("position", "id", "start", "end", "special")  # int32, the last one bool
+POOLINGS = ("last", "first", "mean", "max", "none")  # how token vectors become one a document; "none": they stay
+TOKEN_COLUMNS = ("position", "id", "start", "end", "special")  # what a shard tells of each row: int32, the last one bool
 
 
 def document_columns(
@@ -41,7 +42,10 @@ def document_columns(
 class _Columns:
     "Columns that run through the shards of a folder."
 
-    def __init__(self, path):
+    def __init__(
+        self,
+        path: str | Path,  # the folder that `embed_dataset` wrote
+    ):
         self.path, self.manifest = Path(path), read_manifest(path)
         self._files = [self.path/"shards"/s["file"] for s in self.manifest["shards"]]
         self._row_bounds = np.cumsum([0, *(s["rows"] for s in self.manifest["shards"])])
@@ -253,7 +257,7 @@ class ActivationStore(_Described):
     def doc(
         self,
         id: int | str,  # one of `ids`
-    ) -> Document:
+    ) -> Document:  # its text, tokens and vectors
         "One document, by id."
         if id not in self._places: check_choice(id, self.ids[:10_000].tolist(), "id")
         return Document(self, self._places[id])
@@ -267,6 +271,6 @@ class ActivationStore(_Described):
 # %% ../../nbs/10_store.ipynb #c014
 def open_store(
     path: str | Path,  # the folder that `embed_dataset` wrote
-) -> ActivationStore:
+) -> ActivationStore:  # its vectors stay on disk until they are asked for
     "Open a finished store. Raises `MissingFileError` (no store there) or `StoreError` (unfinished, or a file missing or cut)."
     return ActivationStore(path)

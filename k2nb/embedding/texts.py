@@ -38,7 +38,7 @@ def _read_parquet(path) -> pd.DataFrame:
 def read_table(
     path: str | os.PathLike,  # .csv, .tsv, .jsonl, .ndjson or .parquet
     text_col: str = "text",  # a column whose cells are text, whatever they look like
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # one row a record of the file
     "A table from a file, nothing in it taken for a missing value. Raises `MissingFileError` or `InputError`."
     if not os.path.isfile(path):
         raise MissingFileError(f"there is no file {os.fspath(path)[:200]!r}. (One text is given as a list of one: [text])")
@@ -109,7 +109,7 @@ def read_texts(
     data,  # path of a CSV, TSV, JSONL or parquet file; DataFrame; list, tuple, Series or array of str
     input_col: str = "text",  # a table's column of texts
     id_col: str | None = "id",  # a table's column of ids; "id" may be absent: then 0 to n − 1, as for a list, or when None
-) -> Texts:
+) -> Texts:  # in the order of the input
     "Texts and ids, checked. Raises `InputError` (or a kind of it) that names the rows."
     if isinstance(data, (str, os.PathLike)): data = read_table(data, input_col)
     ids = None
@@ -141,9 +141,13 @@ class Tokens:
     special: np.ndarray  # (N,) bool: put there by the tokenizer, not found in the text
 
     @property
-    def lengths(self) -> np.ndarray: return np.diff(self.bounds)
+    def lengths(self) -> np.ndarray:
+        "(n,) how many tokens each text has here, special ones included."
+        return np.diff(self.bounds)
     @property
-    def truncated(self) -> np.ndarray: return self.full > self.lengths
+    def truncated(self) -> np.ndarray:
+        "(n,) bool: the text was too long and has been cut."
+        return self.full > self.lengths
 
 
 @contextlib.contextmanager
@@ -173,7 +177,7 @@ def tokenize_texts(
     texts: Sequence[str],  # n texts
     context: int | None = None,  # most tokens that the model can take; None: no limit
     chunk: int = 512,  # texts tokenized at a time; the result does not depend on it
-) -> Tokens:
+) -> Tokens:  # flat arrays, one text after the other
     "Texts as tokens with character offsets. Raises `InputError` for a tokenizer that cannot tell them."
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(f"character offsets need a fast tokenizer (one that has a tokenizer.json), got {type(tokenizer).__name__}")

@@ -79,7 +79,7 @@ def sequences(
     apart: int = 4,  # in class 0, the least distance between a 0 and a 1
     sigma: float = .3,  # noise; 1: as long as a concept's direction
     random_state: int = 0,  # seed
-) -> PlantedArrays:
+) -> PlantedArrays:  # sequences, their labels and the truth of every node
     "Sequences in which two concepts are neighbours only in class 1, and equally frequent in both classes."
     _check_counts(length=(length, 1), times=(times, 1), apart=(apart, 2))
     enough = 4 * times * (apart + 1)
@@ -110,7 +110,7 @@ def grids(
     d: int = 32,  # width of the vectors
     sigma: float = .3,  # noise; 1: as long as a concept's direction
     random_state: int = 0,  # seed
-) -> PlantedArrays:
+) -> PlantedArrays:  # grids, their labels and the truth of every node
     "Grids (4-connected) with a blob of two concepts in class 1 and the same concepts scattered in class 0."
     _check_counts(size=(size, 1), blob=(blob, 1))
     if not 2 <= blob <= size // 3:
@@ -137,8 +137,8 @@ def grids(
     return _plant("grid", n, k, d, sigma, random_state, (0, 1), build)
 
 # %% ../../nbs/01e_arrays.ipynb #c015
-HOUSE_EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 4), (1, 4))  # a square with a roof
-HOUSE_CONCEPTS = (0, 0, 1, 1, 2)
+HOUSE_EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 4), (1, 4))  # edges of the house that `graphs` plants: a square with a roof
+HOUSE_CONCEPTS = (0, 0, 1, 1, 2)  # the marked concepts on its five nodes, in class 1
 
 
 def graphs(
@@ -149,7 +149,7 @@ def graphs(
     d: int = 32,  # width of the vectors
     sigma: float = .3,  # noise; 1: as long as a concept's direction
     random_state: int = 0,  # seed
-) -> PlantedArrays:
+) -> PlantedArrays:  # graphs, their labels and the truth of every node
     "Barabási–Albert graphs with a house; marked concepts stand on the house in class 1, scattered elsewhere in class 0."
     import networkx as nx
     _check_counts(base=(base, 1), m=(m, 1))
