@@ -8,7 +8,7 @@ PY := .venv/bin/python
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-one demo notebooks export readme hooks clean distclean
+.PHONY: help venv test test-one test-site demo docs notebooks export readme hooks clean distclean
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,12 @@ test: venv ## export, drift, clean, README, ruff, every notebook, the wheel; end
 test-one: venv ## test one notebook: make test-one NB=nbs/00_core.ipynb
 	@test -n "$(NB)" || { echo "name a notebook: make test-one NB=nbs/00_core.ipynb" >&2; exit 1; }
 	@$(PY) tools/test.py $(NB) $(if $(FLAGS),--flags $(FLAGS))
+
+docs: venv ## build the site from the notebooks into docs/; open docs/index.html
+	@$(PY) tools/site/build.py
+
+test-site: venv ## every test, then the site: built anew, its links followed, and opened in a browser where there is one
+	@$(PY) tools/test.py --site
 
 demo: venv ## the first tutorial in the terminal; leaves demo/report.html
 	@$(PY) tools/demo.py

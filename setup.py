@@ -33,5 +33,6 @@ setup(
     package_data={"k2nb": ["data/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={name: cfg[f"{name}_requirements"].split() for name in EXTRAS},
+    entry_points={"nbdev": ["k2nb=k2nb._modidx:d"]},  # lets nbdev projects, this one too, link to its pages
     zip_safe=False,
 )

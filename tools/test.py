@@ -3,6 +3,7 @@
     python tools/test.py                        everything
     python tools/test.py nbs/00_core.ipynb      only these notebooks
     python tools/test.py --flags slow           cells marked `#| slow` too
+    python tools/test.py --site                 everything, then the site: built anew, and opened in a browser
 
 A notebook is one test. Each runs in a fresh process, so that none can lean on what another left behind. The last line is
 the count; the exit status is 1 if anything failed.
@@ -15,6 +16,7 @@ import checks
 from checks import ROOT
 
 LIMIT, WHEEL_LIMIT = 600, 1200  # seconds for one notebook; for the wheel, whose dependencies pip may have to download
+SITE = ("site build", "site browser")  # one after the other, with the machine to themselves
 TIMES = Path(sys.prefix) / ".k2nb-test-times.json"  # how long each took last time: the longest start first
 OWN = {"K2NB_PROGRESS": "0", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
        "PYTHONUTF8": "1"}
@@ -60,6 +62,7 @@ class Runner:
 
     def command(self, job, result):
         if job == "wheel": return ["tools/check_wheel.py", result]
+        if job in SITE: return ["tools/site/check.py", job.removeprefix("site "), result]
         return ["tools/test.py", "--child", f"nbs/{job}.ipynb", "--result", result, *(["--flags", *self.flags] if self.flags else [])]
 
     def test(self, job):
@@ -148,6 +151,7 @@ def main():
     ap = argparse.ArgumentParser(description="Run k2nb's tests.")
     ap.add_argument("notebooks", nargs="*", help="paths of notebooks; none: every check, every notebook and the wheel")
     ap.add_argument("--flags", nargs="+", default=[], help="run cells that carry these flags too, such as: slow")
+    ap.add_argument("--site", action="store_true", help="test the site as well")
     ap.add_argument("--workers", type=int, default=2)
     ap.add_argument("--child", help=argparse.SUPPRESS)
     ap.add_argument("--result", help=argparse.SUPPRESS)
@@ -161,6 +165,10 @@ def main():
     total = len(jobs) if args.notebooks else len(jobs) + len(checks.CHECKS) + 1
     if not args.notebooks: jobs.insert(0, "wheel")
     bad, skipped = run_jobs(jobs, args.flags, args.workers)
+    for job in SITE if args.site else ():
+        if "site build" in bad: tell("skip", job, note="there is no site to look at"); skipped.append(job); total += 1; continue
+        more, left = run_jobs([job], args.flags, 1)
+        bad += more; skipped += left; total += 1
     failed += bad
     print(f"\n{time.time() - began:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""))
     count = f"{total - len(failed) - len(skipped)} passed, {len(failed)} failed" + (f", {len(skipped)} skipped" if skipped else "")

@@ -1,0 +1,137 @@
+"""From a notebook that nbdev has processed to one that MyST-NB reads: a hundred lines between two formats, and nothing else.
+
+nbdev leaves Quarto's Markdown behind: front matter, `#| name: value` directives, callouts as fenced divs, links to the library's
+address. Here they become a title, cell tags, admonitions and references; what `show_doc` put out becomes the library's own layout.
+"""
+import itertools, json, posixpath, re
+
+import yaml
+
+from k2nb.showdoc import MIME
+
+VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+PROJECT = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.ipynb"}  # files that are pages too
+ADMONITIONS = {"note": "note", "tip": "tip", "warning": "warning", "important": "important", "caution": "caution"}
+
+
+class PageError(Exception):
+    "A notebook cannot become a page; the message says which, where and why."
+
+
+def joined(text): return text if isinstance(text, str) else "".join(text)
+
+
+def address(path):
+    "`tutorials/01_activations.ipynb` -> `tutorials/activations`, as nbdev names it."
+    return re.sub(r"(^|/)\d+[a-zA-Z0-9]*_", r"\1", path.removesuffix(".ipynb"))
+
+
+def relinked(url, folder, sources):
+    "Where a link in a file of the repository's `folder` leads from its page: to a page where there is one, else to the repository."
+    path, mark, anchor = url.partition("#")
+    if not path or re.match(r"[a-z][a-z0-9+.-]*:", url, re.I): return url
+    path = posixpath.normpath(posixpath.join(folder, path))
+    if path in PROJECT: page = PROJECT[path]
+    elif path.startswith("nbs/"): page = address(path[4:]) + ".ipynb" if path.endswith(".ipynb") else path[4:]
+    else: return f"{sources}/{path}{mark}{anchor}"
+    return posixpath.relpath(page, folder.partition("/")[2] or ".") + mark + anchor
+
+
+def directives(source):
+    "The leading `#| name: value` lines of a cell as a dict, and the code that is left."
+    found = {}
+    while m := re.match(r"#\s*\|\s*([\w-]+)\s*:?[ ]*(.*)\n?", source):
+        found[m.group(1)] = m.group(2).strip().strip("\"'")
+        source = source[m.end():]
+    return found, source.strip("\n")
+
+
+def prose(text, library, module, where, folder):
+    "A Markdown cell of a notebook in `folder`: callouts, captions, local links, references."
+    def callout(m):
+        kind, title, body = ADMONITIONS[m.group(1)], m.group(2) or "", m.group(3).strip()
+        if not title and (h := re.match(r"#+ (.*)\n", body)): title, body = h.group(1), body[h.end():].strip()
+        return f":::{{admonition}} {title}\n:class: {kind}\n\n{body}\n:::" if title else f":::{{{kind}}}\n{body}\n:::"
+    def figure(m):
+        caption, path, said = m.group(1), m.group(2), dict(re.findall(r"fig-(alt|cap)=\"([^\"]*)\"", m.group(3) or ""))
+        alt = said.get("alt") or caption
+        if not alt: raise PageError(f"{where}: the picture {path} has no words for those who do not see it: ![words]({path})")
+        return f"```{{figure}} {path}\n:alt: {alt}\n\n{caption}\n```" if "alt" in said else f"![{alt}]({path})"
+    def link(m): return f"]({relinked(m.group(1), folder, library.sources)}"
+    text = re.sub(r"^:::+ *\{\.callout-(\w+)(?:[^}\n]*?title=\"([^\"]*)\")?[^}\n]*\}\n(.*?)^:::+ *$", callout, text, flags=re.M | re.S)
+    text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)(\{[^}\n]*\})?", figure, text)
+    text = re.sub(r"\[(`[^`]+`)\]\(" + re.escape(library.address) + r"[^)]*\)", r"\1", text)  # nbdev's links to our own pages
+    text = re.sub(r"\]\(([^)\s]+)", link, text)
+    return library.linked(text, module)
+
+
+def shown(cell, options, where):
+    "A code cell's tags, and what its pictures say: tags as MyST-NB has them, errors for what no page should show."
+    tags = {"echo": "remove-input", "output": "remove-output", "include": "remove-cell"}
+    cell["metadata"] = {"tags": [tag for name, tag in tags.items() if options.get(name) == "false"]}
+    if options.get("code-fold") in ("true", "show"): cell["metadata"]["tags"].append("hide-input")
+    for out in cell["outputs"] if options.get("output") != "false" else []:
+        if out["output_type"] == "error" or out.get("name") == "stderr":
+            raise PageError(f"{where} shows an error or a warning: {joined(out.get('text', out.get('evalue')))[:300]}")
+        data = out.get("data", {})
+        if "image/png" in data:
+            if not options.get("fig-alt"): raise PageError(f"{where} draws a picture and has no line `#| fig-alt: what it shows`")
+            cell["metadata"]["mystnb"] = {"image": {"alt": options["fig-alt"]}}
+            if options.get("fig-cap"): cell["metadata"]["mystnb"]["figure"] = {"caption": options["fig-cap"]}
+        if "text/html" in data: data["text/html"] = re.sub(r"<style scoped>.*?</style>", "", joined(data["text/html"]), flags=re.S)
+    return cell
+
+
+def steady(nb):
+    "Widgets' random ids numbered in the order in which they appear; models that nothing shows left out."
+    state = nb["metadata"].pop("widgets", {}).get(STATE, {"state": {}})
+    order, waiting = [], [o["data"][VIEW]["model_id"] for c in nb["cells"] for o in c.get("outputs", []) if VIEW in o.get("data", {})]
+    links = {model: [m for m in re.findall(r"IPY_MODEL_(\w+)", json.dumps(held))] for model, held in state["state"].items()}
+    linking = {model: targets for model, targets in links.items() if "Link" in state["state"][model]["model_name"]}
+    while waiting:
+        model = waiting.pop(0)
+        if model in order: continue
+        order.append(model)
+        waiting = links[model] + waiting
+        waiting += [link for link, targets in linking.items() if model in targets]
+    names = {model: f"w{i:03d}" for i, model in enumerate(order)}
+    text = json.dumps({"cells": nb["cells"], "state": {m: state["state"][m] for m in order}})
+    for old, new in names.items(): text = text.replace(old, new)
+    held = json.loads(text)
+    nb["cells"] = held["cells"]
+    if order: nb["metadata"]["widgets"] = {STATE: state | {"state": held["state"]}}
+
+
+def page(nb, name, library, module, extra=""):
+    "Turn a processed notebook (changed in place) into a page; the symbols it shows as (module, name)."
+    folder = posixpath.dirname(f"nbs/{name}")
+    front = yaml.safe_load(joined(nb["cells"][0]["source"]).strip().strip("-")) if nb["cells"][0]["cell_type"] == "raw" else {}
+    shows, own, cells = [], [], []
+    steady(nb)
+    for c in nb["cells"]:
+        for out in c.get("outputs", []):
+            if MIME in out.get("data", {}): own.append(out["data"][MIME]["name"])
+    for i, cell in enumerate(nb["cells"]):
+        where, source = f"nbs/{name}, cell {cell.get('id', i)}", joined(cell["source"])
+        if cell["cell_type"] == "markdown":
+            source = prose(re.sub(r"<!--.*?-->", "", source, flags=re.S), library, module, where, folder)
+            if source.strip(): cells.append(cell | {"source": source})
+        elif cell["cell_type"] == "code":
+            options, source = directives(source)
+            records = [out["data"][MIME] for out in cell["outputs"] if "show_doc(" in source and MIME in out.get("data", {})]
+            for record in records:
+                shows.append((record["module"], record["name"]))
+                cells.append(markdown(library.myst(library.find(*shows[-1]), elsewhere=own)) | {"line": record["line"]})
+            if not records: cells.append(shown(cell | {"source": source}, options, where))
+    for run in [list(g) for symbol, g in itertools.groupby(range(len(cells)), lambda i: "line" in cells[i]) if symbol]:
+        cells[run[0]:run[-1] + 1] = sorted((cells[i] for i in run), key=lambda c: c.pop("line"))  # nbdev puts a cell's last symbol first
+    constants = [s for s in library.symbols.values() if s.module == module and s.kind == "constant"]
+    if constants: cells.append(markdown("\n\n".join(["## Constants", *map(library.myst, constants)])))
+    lead = library.linked(front.get("description", ""), module)
+    head = [f"# {front.get('title', name)}", f"{{.lead}}\n{lead}" if lead else "", extra]
+    nb["cells"] = [cell | {"id": f"p{i:03d}"} for i, cell in enumerate([markdown("\n\n".join(filter(None, head))), *cells])]
+    nb["metadata"]["myst"] = {"html_meta": {"description lang=en": front["description"]}} if front.get("description") else {}
+    return front, [*shows, *((s.module, s.name) for s in constants)]
+
+
+def markdown(source): return {"cell_type": "markdown", "metadata": {}, "source": source}

@@ -1,0 +1,210 @@
+"""Build the site from the notebooks: python tools/site/build.py [--out docs]
+
+Tutorials are executed in a copy; nbdev processes every notebook; bridge.py turns them into pages; Sphinx with MyST-NB and Furo makes
+HTML of those. No Quarto, no network, and nothing is installed. The same sources give the same bytes.
+"""
+import argparse, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SITE = Path(__file__).resolve().parent
+ROOT = SITE.parent.parent
+WORK = ROOT / "build" / "site"
+sys.path[:0] = [str(ROOT / "tools"), str(SITE)]
+
+import checks, links, outline, search  # noqa: E402
+from bridge import PageError, address, joined, page  # noqa: E402
+
+BEGAN = time.time()
+
+
+def say(text): print(f"{time.time() - BEGAN:5.0f} s  {text}", flush=True)
+
+
+def digest(paths, base):
+    "A hash of files, their names included."
+    h = hashlib.sha256()
+    for path in sorted(paths): h.update(f"{path.relative_to(base).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return h.hexdigest()
+
+
+def sources():
+    "All that the site is made from."
+    rooms = [p for pattern in ("nbs/images/*", "k2nb/**/*.py", "k2nb/data/**/*", "tools/site/**/*") for p in ROOT.glob(pattern)]
+    rooms += [*checks.notebooks(), *(ROOT / name for name in ("settings.ini", "CHANGELOG.md", "CONTRIBUTING.md"))]
+    return sorted(p for p in set(rooms) if p.is_file() and p.suffix != ".pyc")
+
+
+def stale(out):
+    "Why the pages in `out` are not what the sources say, or None."
+    try: built = json.loads((out / "built.json").read_text())
+    except (OSError, json.JSONDecodeError): return f"{out.name}/ holds no site: run make docs and commit what it writes"
+    mend = "run make docs and commit what it writes"
+    if built["sources"] != digest(sources(), ROOT): return f"{out.name}/ was built from other notebooks: {mend}"
+    if built["pages"] != digest(pages(out), out): return f"{out.name}/ was edited by hand or is incomplete: {mend}"
+    return None
+
+
+def pages(out): return [p for p in out.rglob("*") if p.is_file() and p.name not in ("built.json", ".nojekyll")]
+
+
+# 1. execute ---------------------------------------------------------------------------------------------------------
+
+def live(path):
+    "Whether a page shows what its notebook puts out now, not the outputs that it keeps: tutorials, and what says `- live: true`."
+    title = joined(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    return "tutorials" in path.parts or re.search(r"^- live: true$", title, re.M)
+
+
+def executed(path, flags):
+    import nbformat
+    from nbclient import NotebookClient
+    from run_notebooks import skipped
+    nb = nbformat.read(path, as_version=4)
+    client = NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
+    with client.setup_kernel():
+        for i, cell in enumerate(nb.cells):
+            if not skipped(cell, flags): client.execute_cell(cell, i)
+        client.set_widgets_metadata()
+    return nb
+
+
+def execute(path, key):
+    "Execute a notebook of the copy in place, or take what it put out the last time that all was the same."
+    import nbformat
+    kept = WORK / "executed" / f"{path.stem}-{key}"
+    if (kept / path.name).is_file(): return shutil.copytree(kept, path.parent, dirs_exist_ok=True)
+    nb = executed(path, {"slow"})
+    told = "".join(joined(o.get("text", "")) for c in nb.cells for o in c.get("outputs", []))
+    if "skipped, because" in told: return say(f"{path.name}: data is missing here, so the page shows the outputs that the notebook keeps")
+    part = kept.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    # widgets' state lies beside the notebook: nbdev does not read what is in it
+    (part / f"{path.stem}.widgets.json").write_text(json.dumps(nb.metadata.pop("widgets", {})), encoding="utf-8")
+    nbformat.write(nb, part / path.name)
+    os.replace(part, kept)
+    shutil.copytree(kept, path.parent, dirs_exist_ok=True)
+
+
+def execute_all(copy):
+    installed = sorted(f"{d.name} {d.version}" for d in importlib.metadata.distributions())
+    package = digest([p for p in ROOT.glob("k2nb/**/*") if p.is_file() and p.suffix != ".pyc"], ROOT)
+    os.environ |= {"K2NB_PROGRESS": "0", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    os.environ.pop("K2NB_MODEL", None)
+    data = ROOT.parent / "shared" / "data"
+    if data.is_dir(): os.environ.setdefault("K2NB_DATA", str(data))
+    jobs = [p for p in sorted(copy.rglob("*.ipynb")) if live(p)]
+    same = f"{sys.version} {installed} {package} {data.is_dir()}"
+    keys = [hashlib.sha256(f"{same} {p.read_text(encoding='utf-8')}".encode()).hexdigest()[:16] for p in jobs]
+    with ThreadPoolExecutor(2) as pool: list(pool.map(execute, jobs, keys))
+
+
+# 2. nbdev -----------------------------------------------------------------------------------------------------------
+
+def nbdev_files():
+    "Keep what Quarto would need: nbs/_quarto.yml, nbdev.yml, sidebar.yml. Quarto itself is not called."
+    from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
+    refresh_quarto_yml()
+    nbdev_sidebar.__wrapped__()
+
+
+def process(copy):
+    "nbdev's own processing, in the copy and in a process of its own, since nbdev reads its settings from where it starts."
+    subprocess.run([sys.executable, str(Path(__file__).resolve()), "--process"], cwd=copy.parent, check=True)
+
+
+# 3. pages -----------------------------------------------------------------------------------------------------------
+
+def write_pages(copy, out):
+    "The bridge over all notebooks, and the pages that gather what they hold."
+    from nbdev.config import get_config
+    from symbols import Library
+    cfg = get_config()
+    library = Library(cfg.doc_host + cfg.doc_baseurl, f"{cfg.git_url}/blob/{cfg.branch}")
+    gaps, shown, found = library.gaps(), set(), []
+    for path in sorted(copy.rglob("*.ipynb")):
+        name = path.relative_to(copy).as_posix()
+        source = (copy.parent / "nbs" / name).read_text(encoding="utf-8")
+        writes = re.search(r"#\| *default_exp +([\w.]+)", "\n".join(joined(c["source"]) for c in json.loads(source)["cells"]))
+        module = f"k2nb.{writes.group(1).removesuffix('.__init__')}" if writes else ""
+        nb = json.loads(path.read_text(encoding="utf-8"))
+        widgets = path.with_suffix(".widgets.json")
+        nb["metadata"]["widgets"] = json.loads(widgets.read_text(encoding="utf-8")) if widgets.is_file() else {}
+        try: front, symbols = page(nb, name, library, module, outline.origin(name, module, library))
+        except PageError as e: gaps.append(str(e)); continue
+        shown |= set(symbols)
+        found.append(outline.Page(address(name), name, front.get("title", name), front.get("description", ""), module, nb))
+    gaps += [f"{m}.{n} is public and stands on no page" for m, n in library.symbols if (m, n) not in shown]
+    if gaps: sys.exit("\n".join(["the site cannot be built:", *gaps]))
+    outline.write(found, library, ROOT, out)
+    shutil.copytree(copy / "images", out / "images")
+
+
+# 4. HTML ------------------------------------------------------------------------------------------------------------
+
+def sphinx(src, out):
+    options = ["-b", "html", "-W", "--keep-going", "-q", "-E", "-c", str(SITE), "-d", str(WORK / "doctrees")]
+    if subprocess.run([sys.executable, "-m", "sphinx", *options, str(src), str(out)], cwd=ROOT).returncode:
+        sys.exit("Sphinx has warnings (above); each is an error here")
+    for path in [out / ".buildinfo", *out.rglob("*.map")]: path.unlink(missing_ok=True)
+    for path in out.rglob("*.html"):  # a heading may have a symbol's short anchor already
+        text = path.read_text(encoding="utf-8")
+        def once(m, text=text): return m.group() if text.count(f'id="{m.group(1)}"') == 1 else ""
+        path.write_text(re.sub(r'<span class="short" id="([^"]+)"></span>', once, text), encoding="utf-8")
+
+
+def publish(html, out):
+    "Make `out` what `html` is; files that are the same are left alone."
+    out.mkdir(parents=True, exist_ok=True)
+    want = {p.relative_to(html): p for p in html.rglob("*") if p.is_file()}
+    for path in pages(out):
+        if path.relative_to(out) not in want: path.unlink()
+    for name, path in want.items():
+        to = out / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if not to.is_file() or to.read_bytes() != path.read_bytes(): shutil.copyfile(path, to)
+    for folder in sorted((p for p in out.rglob("*") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()): folder.rmdir()
+    (out / ".nojekyll").touch()
+    built = {"schema_version": 1, "sources": digest(sources(), ROOT), "pages": digest(pages(out), out)}
+    (out / "built.json").write_text(json.dumps(built, indent=1) + "\n")
+
+
+def build(out):
+    os.chdir(ROOT)
+    nbdev_files()
+    copy, src, html = WORK / "copy" / "nbs", WORK / "pages", WORK / "html"
+    for folder in (copy.parent, src, html, WORK / "doctrees"): shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "nbs", copy, ignore=shutil.ignore_patterns(".*", "_[!q]*"))
+    shutil.copy(ROOT / "settings.ini", copy.parent)
+    subprocess.run([sys.executable, "/tmp/w/split_imports.py", *map(str, copy.rglob("*.ipynb"))], stdout=subprocess.DEVNULL)
+    say("executing tutorials")
+    execute_all(copy)
+    say("processing notebooks")
+    process(copy)
+    say("making pages")
+    src.mkdir(parents=True)
+    write_pages(copy.parent / "_proc", src)
+    say("writing HTML")
+    sphinx(src, html)
+    search.write_texts(html)
+    if broken := links.broken(html): sys.exit("\n".join(["the site has broken links:", *broken]))
+    publish(html, out)
+    size = sum(p.stat().st_size for p in pages(out))
+    say(f"{out.name}/: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.1f} MB")
+
+
+def main():
+    ap = argparse.ArgumentParser(description="Build the site.")
+    ap.add_argument("--out", type=Path, default=ROOT / "docs")
+    ap.add_argument("--process", action="store_true", help=argparse.SUPPRESS)
+    args = ap.parse_args()
+    if args.process:
+        from nbdev.serve import proc_nbs
+        proc_nbs(force=True, n_workers=2)
+    else: build(args.out.resolve())
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -1,0 +1,37 @@
+"""The site's two tests, as tools/test.py runs them: python tools/site/check.py build|browser RESULT"""
+import json, sys
+from pathlib import Path
+
+import browser, build
+from build import ROOT, WORK
+
+FRESH = WORK / "checked"  # built here, so that a test never writes to docs/
+
+
+def built():
+    "Build the site anew: no warning, no gap, no broken link. docs/ must have been built from the same sources."
+    quarto = {p: p.read_text() for p in (ROOT / "nbs").glob("*.yml")}
+    build.build(FRESH)
+    changed = [p.name for p in (ROOT / "nbs").glob("*.yml") if quarto.get(p) != p.read_text()]
+    if changed: return f"nbs/{', nbs/'.join(changed)} did not list what there is; written anew: look and commit", ""
+    size = sum(p.stat().st_size for p in build.pages(FRESH))
+    if size > 15e6: return f"the site has {size / 1e6:.1f} MB; 15 is the most", ""
+    docs = ROOT / "docs"
+    if why := build.stale(docs): return why, ""
+    other = [p for p in build.pages(FRESH) if (docs / p.relative_to(FRESH)).read_bytes() != p.read_bytes()]
+    # figures and pictures can differ in their last digit between kinds of machine, so a difference is told and is no failure
+    return None, f"{len(other)} files differ from docs/: {', '.join(p.name for p in other[:3])}" if other else ""
+
+
+def browsed():
+    if why := browser.missing(): return None, why
+    found = browser.faults(FRESH)
+    return "\n".join(found) or None, ""
+
+
+if __name__ == "__main__":
+    what, result = sys.argv[1:]
+    reason, note = {"build": built, "browser": browsed}[what]()
+    if reason: print(reason)
+    told = {"passed": not reason, "note": note, "skipped": what == "browser" and bool(note)}
+    Path(result).write_text(json.dumps(told), encoding="utf-8")

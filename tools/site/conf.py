@@ -1,0 +1,51 @@
+"Sphinx's configuration. The pages come from bridge.py; build.py calls Sphinx."
+from configparser import ConfigParser
+from pathlib import Path
+
+HERE = Path(__file__).parent
+settings = ConfigParser(delimiters=["="])
+settings.read(HERE.parent.parent / "settings.ini", encoding="utf-8")
+settings = settings["DEFAULT"]
+
+project, version, author, language = settings["title"], settings["version"], settings["author"], "en"
+release, project_copyright = version, settings["copyright"]
+extensions = ["myst_nb", "sphinx.ext.mathjax"]
+
+# pages: executed before, with links and anchors checked by build.py
+nb_execution_mode = "off"
+nb_render_markdown_format = "myst"
+nb_merge_streams = True
+nb_ipywidgets_js = {"vendor/html-manager/embed.js": {}}
+nb_mime_priority_overrides = [("html", "image/png", 15), ("html", "text/html", 10)]
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+myst_dmath_double_inline = True
+python_maximum_signature_line_length = 72
+python_display_short_literal_types = True
+toc_object_entries_show_parents = "hide"
+add_module_names = True
+
+html_theme = "furo"
+html_title, html_short_title = project, project
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_favicon = "static/favicon.svg"
+html_baseurl = settings["doc_host"] + settings["doc_baseurl"]
+html_copy_source = html_show_sourcelink = html_use_index = html_domain_indices = html_show_sphinx = False
+mathjax_path = "vendor/mathjax/tex-svg-full.js"  # scripts are vendored: a page asks no other host for anything
+html_theme_options = {
+    "source_repository": settings["git_url"] + "/", "source_branch": settings["branch"], "source_directory": "nbs/",
+    "top_of_page_buttons": [],
+    "light_css_variables": {"color-brand-primary": "#0b5e8a", "color-brand-content": "#0b5e8a", "color-brand-visited": "#5b4a86"},
+    "dark_css_variables": {"color-brand-primary": "#7cc4ec", "color-brand-content": "#7cc4ec", "color-brand-visited": "#b6a3e0"},
+}
+
+
+def setup(app):
+    # the search page quotes from texts that come with it, since a page opened from a file may not fetch another
+    def scripts(app, pagename, templatename, context, doctree):
+        if pagename == "search":
+            app.add_js_file("search-texts.js")
+            app.add_js_file("search-offline.js")
+    app.connect("html-page-context", scripts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
