@@ -22,6 +22,13 @@ def skipped(cell, flags):
     return found.get("eval:", [""])[0].lower() == "false" or bool(flags & found.keys())
 
 
+def drop_widgets(nb):
+    "Remove widgets from kept outputs: without its state a view is only a random number. The text beside it stays."
+    nb.metadata.pop("widgets", None)
+    for cell in nb.cells:
+        for out in cell.get("outputs", []): out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
 def execute(path, flags):
     "The notebook as text, executed and clean."
     import nbformat
@@ -32,6 +39,7 @@ def execute(path, flags):
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
             if not skipped(cell, flags): client.execute_cell(cell, i)
+    drop_widgets(nb)
     return cleaned(nbformat.writes(nb))
 
 
