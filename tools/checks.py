@@ -81,20 +81,49 @@ def cleaned(text):
 
 
 def clean():
-    "No notebook carries execution counts, addresses or an editor's metadata; no kept output a warning or a machine's paths."
-    bad, loud = [], []
+    "No notebook carries execution counts, addresses or an editor's metadata; no kept output a warning, a machine's paths or a widget."
+    bad, loud, alive = [], [], []
     for p in notebooks():
         text = p.read_text(encoding="utf-8")
         try: same = cleaned(text) == text
         except (ValueError, KeyError, AttributeError, TypeError) as e: return f"{name(p)} is not a readable notebook: {e}"
         if not same: bad.append(p.relative_to(ROOT).as_posix())
-        for cell in json.loads(text)["cells"]:
+        nb = json.loads(text)
+        if "widgets" in nb["metadata"]: alive.append(f"{p.relative_to(ROOT).as_posix()}, metadata.widgets")
+        for cell in nb["cells"]:
             for out in cell.get("outputs", []):
+                if "application/vnd.jupyter.widget-view+json" in out.get("data", {}):
+                    alive.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}")
                 said = json.dumps(out.get("text", "")) + json.dumps(out.get("data", {}).get("text/plain", ""))
                 if out.get("name") == "stderr" or re.search(r"(?<![\w.])/(tmp|home|root|Users|usr)/", said):
                     loud.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}")
+    if alive: return "\n".join(["widgets in kept outputs, which change with every run; mend with make notebooks NB=<path>:", *alive])
     if loud: return "\n".join(["outputs that hold a warning or a path of one machine; mend the cell and run the notebook again:", *loud])
     return "\n".join(["notebooks that are not clean; run make export and commit them:", *bad]) if bad else None
+
+
+def pages():
+    "What nbdev asks of a notebook that becomes a page: a title cell with nothing but the title, and imports in cells of their own."
+    import ast
+    bad = []
+    for p in notebooks():
+        cells = json.loads(p.read_text(encoding="utf-8"))["cells"]
+        title = "".join(cells[0]["source"]).strip().split("\n") if cells else [""]
+        if not title[0].startswith("# ") or not title[1:2] or not title[1].startswith("> "):
+            bad.append(f"{p.relative_to(ROOT).as_posix()} does not begin with a cell `# Title` and `> what it is about`")
+        elif any(not re.match(r"- [\w-]+: ", line) for line in title[2:]):
+            bad.append(f"{p.relative_to(ROOT).as_posix()}: prose in the title cell is lost on the page; give it a cell of its own")
+        source = ["".join(c["source"]) for c in cells]
+        exported = [re.search(r"^#\s*\|\s*(export|exports|exporti)\b", text, re.M) for text in source]
+        if not any(exported): continue  # nothing of it is executed to make its page
+        for cell, text, out in zip(cells, source, exported):
+            if cell["cell_type"] != "code" or out: continue
+            try: tree = ast.parse(text)
+            except SyntaxError: continue  # shell commands and magics
+            imports = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+            if imports and any(n not in imports for n in tree.body):
+                bad.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}: imports need a cell of their own: making a page runs it")
+    return "\n".join(bad) or None
 
 
 def readme():
@@ -109,7 +138,7 @@ def ruff():
     return f"{said}\n(mend it in the notebook that the module names)" if status else None
 
 
-CHECKS = (export, clean, readme, ruff)
+CHECKS = (export, clean, pages, readme, ruff)
 
 
 def hook():

@@ -29,8 +29,8 @@ def drop_widgets(nb):
         for out in cell.get("outputs", []): out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
-def execute(path, flags):
-    "The notebook as text, executed and clean."
+def executed(path, flags):
+    "The notebook, executed but for what `flags` leave out; its widgets' state in the metadata."
     import nbformat
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
@@ -39,6 +39,14 @@ def execute(path, flags):
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):
             if not skipped(cell, flags): client.execute_cell(cell, i)
+        client.set_widgets_metadata()
+    return nb
+
+
+def execute(path, flags):
+    "The notebook as text, executed and clean."
+    import nbformat
+    nb = executed(path, flags)
     drop_widgets(nb)
     return cleaned(nbformat.writes(nb))
 

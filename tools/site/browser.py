@@ -83,6 +83,8 @@ def symbol(v):
     first = rows.first.locator("td").all_inner_texts()
     v.expect(first[0] == "data" and first[3], f"its first row is {first}")
     v.expect(about.locator("a.source").count(), "embed_dataset has no link to its source")
+    tab.wait_for_timeout(800)  # the page scrolls to what it was asked for
+    v.expect(0 <= about.bounding_box()["y"] < 200, "the address of embed_dataset does not lead to it")
     v.shot("symbol")
 
 

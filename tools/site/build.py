@@ -56,23 +56,10 @@ def live(path):
     return "tutorials" in path.parts or re.search(r"^- live: true$", title, re.M)
 
 
-def executed(path, flags):
-    import nbformat
-    from nbclient import NotebookClient
-    from run_notebooks import skipped
-    nb = nbformat.read(path, as_version=4)
-    client = NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
-    client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
-    with client.setup_kernel():
-        for i, cell in enumerate(nb.cells):
-            if not skipped(cell, flags): client.execute_cell(cell, i)
-        client.set_widgets_metadata()
-    return nb
-
-
 def execute(path, key):
     "Execute a notebook of the copy in place, or take what it put out the last time that all was the same."
     import nbformat
+    from run_notebooks import executed
     kept = WORK / "executed" / f"{path.stem}-{key}"
     if (kept / path.name).is_file(): return shutil.copytree(kept, path.parent, dirs_exist_ok=True)
     nb = executed(path, {"slow"})
@@ -179,7 +166,6 @@ def build(out):
     for folder in (copy.parent, src, html, WORK / "doctrees"): shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "nbs", copy, ignore=shutil.ignore_patterns(".*", "_[!q]*"))
     shutil.copy(ROOT / "settings.ini", copy.parent)
-    subprocess.run([sys.executable, "/tmp/w/split_imports.py", *map(str, copy.rglob("*.ipynb"))], stdout=subprocess.DEVNULL)
     say("executing tutorials")
     execute_all(copy)
     say("processing notebooks")

@@ -25,6 +25,8 @@ python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
 add_module_names = True
 
+smartquotes = False  # "rs" in quotation marks is to be typed as it stands
+pygments_dark_style = "monokai"
 html_theme = "furo"
 html_title, html_short_title = project, project
 html_static_path = ["static"]

@@ -45,13 +45,14 @@ def parents(pages):
 
 def tutorials(pages):
     rows = [f"{i}. [{p.title}]({p.address}.ipynb): {p.description}" for i, p in enumerate(pages, 1)]
-    text = "Each is a notebook that runs from top to bottom with no network, on the small model that comes with the package."
+    text = "Notebooks that tell one story each. They run from top to bottom without a network; what one needs beyond the package, it says at its start."
     return "\n\n".join(["# Tutorials", text, "\n".join(rows), toctree([p.address for p in pages])])
 
 
 def api(pages, library):
     "One table per module: every public symbol and the first sentence that is said of it."
-    out = ["# API index", f"{len(library.symbols)} public names, by the place to import them from."]
+    intro = f"{len(library.symbols)} public names, by the notebook that defines each. Its page says where to import it."
+    out = ["# API index", intro]
     room = None
     for p in pages:
         own = [s for s in library.symbols.values() if s.module == p.module]
@@ -60,7 +61,7 @@ def api(pages, library):
         out.append(f"### [{p.module}]({p.address}.ipynb)\n\n{library.linked(p.description, p.module)}")
         rows = []
         for s in own:
-            first = re.split(r"(?<=[.:])\s", " ".join(s.text.split()))[0]
+            first = re.split(r"(?<=[.])\s", " ".join(s.text.split()))[0]
             full = f"{library.place(s)}.{s.name}"
             rows.append(f"* - {{py:obj}}`{s.name} <{full}>`\n  - {library.linked(escape(first), s.module)}")
         out.append(fence("list-table", body="\n".join(rows), widths="35 65", **{"class": "api"}))
