@@ -45,7 +45,7 @@ def parents(pages):
 
 def tutorials(pages):
     rows = [f"{i}. [{p.title}]({p.address}.ipynb): {p.description}" for i, p in enumerate(pages, 1)]
-    text = "Notebooks that tell one story each. They run from top to bottom without a network; what one needs beyond the package, it says at its start."
+    text = "Each tells one story, from top to bottom and without a network. What it needs beyond the package, it says at its start."
     return "\n\n".join(["# Tutorials", text, "\n".join(rows), toctree([p.address for p in pages])])
 
 
