@@ -132,13 +132,20 @@ def readme():
     return said if status else None
 
 
+def docs():
+    "docs/ was built from these notebooks."
+    sys.path.append(str(ROOT / "tools" / "site"))
+    import build
+    return build.stale(ROOT / "docs")
+
+
 def ruff():
     "ruff finds nothing in the exported modules, nor in the tools."
     status, said = run("-m", "ruff", "check", "--quiet", "--output-format", "concise", "k2nb", "tools", "setup.py")
     return f"{said}\n(mend it in the notebook that the module names)" if status else None
 
 
-CHECKS = (export, clean, pages, readme, ruff)
+CHECKS = (export, clean, pages, readme, docs, ruff)
 
 
 def hook():

@@ -1,4 +1,4 @@
-"""The site's two tests, as tools/test.py runs them: python tools/site/check.py build|browser RESULT"""
+"""The site's tests, as tools/test.py runs them: python tools/site/check.py bridge|build|browser RESULT"""
 import json, sys
 from pathlib import Path
 
@@ -8,8 +8,14 @@ from build import ROOT, WORK
 FRESH = WORK / "checked"  # built here, so that a test never writes to docs/
 
 
+def bridged():
+    "The bridge, on small notebooks."
+    import selftest
+    return None, f"{selftest.run()} tests"
+
+
 def built():
-    "Build the site anew: no warning, no gap, no broken link. docs/ must have been built from the same sources."
+    "Build the site anew: no warning, no gap, no broken link. That docs/ was built from these sources is for tools/checks.py to say."
     quarto = {p: p.read_text() for p in (ROOT / "nbs").glob("*.yml")}
     build.build(FRESH)
     changed = [p.name for p in (ROOT / "nbs").glob("*.yml") if quarto.get(p) != p.read_text()]
@@ -17,13 +23,14 @@ def built():
     size = sum(p.stat().st_size for p in build.pages(FRESH))
     if size > 15e6: return f"the site has {size / 1e6:.1f} MB; 15 is the most", ""
     docs = ROOT / "docs"
-    if why := build.stale(docs): return why, ""
-    other = [p for p in build.pages(FRESH) if (docs / p.relative_to(FRESH)).read_bytes() != p.read_bytes()]
+    there = {p.relative_to(docs): p.read_bytes() for p in build.pages(docs)}
+    other = [p for p in build.pages(FRESH) if there.get(p.relative_to(FRESH)) != p.read_bytes()]
     # figures and pictures can differ in their last digit between kinds of machine, so a difference is told and is no failure
     return None, f"{len(other)} files differ from docs/: {', '.join(p.name for p in other[:3])}" if other else ""
 
 
 def browsed():
+    "The fresh site in a browser, where there is one."
     if why := browser.missing(): return None, why
     found = browser.faults(FRESH)
     return "\n".join(found) or None, ""
@@ -31,7 +38,7 @@ def browsed():
 
 if __name__ == "__main__":
     what, result = sys.argv[1:]
-    reason, note = {"build": built, "browser": browsed}[what]()
+    reason, note = {"bridge": bridged, "build": built, "browser": browsed}[what]()
     if reason: print(reason)
     told = {"passed": not reason, "note": note, "skipped": what == "browser" and bool(note)}
     Path(result).write_text(json.dumps(told), encoding="utf-8")
