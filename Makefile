@@ -25,7 +25,7 @@ test-one: venv ## test one notebook: make test-one NB=nbs/00_core.ipynb
 	@$(PY) tools/test.py $(NB) $(if $(FLAGS),--flags $(FLAGS))
 
 docs: venv ## build the site from the notebooks into docs/; open docs/index.html
-	@$(PY) tools/site/build.py
+	@$(PY) tools/site/builder.py
 
 test-site: venv ## every test, then the site: built anew, its links followed, and opened in a browser where there is one
 	@$(PY) tools/test.py --site

@@ -134,9 +134,9 @@ def readme():
 
 def docs():
     "docs/ was built from these notebooks."
-    sys.path.append(str(ROOT / "tools" / "site"))
-    import build
-    return build.stale(ROOT / "docs")
+    sys.path.insert(0, str(ROOT / "tools" / "site"))
+    import builder
+    return builder.stale(ROOT / "docs")
 
 
 def ruff():

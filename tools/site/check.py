@@ -2,8 +2,8 @@
 import json, sys
 from pathlib import Path
 
-import browser, build
-from build import ROOT, WORK
+import browser, builder
+from builder import ROOT, WORK
 
 FRESH = WORK / "checked"  # built here, so that a test never writes to docs/
 
@@ -17,14 +17,14 @@ def bridged():
 def built():
     "Build the site anew: no warning, no gap, no broken link. That docs/ was built from these sources is for tools/checks.py to say."
     quarto = {p: p.read_text() for p in (ROOT / "nbs").glob("*.yml")}
-    build.build(FRESH)
+    builder.build(FRESH)
     changed = [p.name for p in (ROOT / "nbs").glob("*.yml") if quarto.get(p) != p.read_text()]
     if changed: return f"nbs/{', nbs/'.join(changed)} did not list what there is; written anew: look and commit", ""
-    size = sum(p.stat().st_size for p in build.pages(FRESH))
+    size = sum(p.stat().st_size for p in builder.pages(FRESH))
     if size > 15e6: return f"the site has {size / 1e6:.1f} MB; 15 is the most", ""
     docs = ROOT / "docs"
-    there = {p.relative_to(docs): p.read_bytes() for p in build.pages(docs)}
-    other = [p for p in build.pages(FRESH) if there.get(p.relative_to(FRESH)) != p.read_bytes()]
+    there = {p.relative_to(docs): p.read_bytes() for p in builder.pages(docs)}
+    other = [p for p in builder.pages(FRESH) if there.get(p.relative_to(FRESH)) != p.read_bytes()]
     # figures and pictures can differ in their last digit between kinds of machine, so a difference is told and is no failure
     return None, f"{len(other)} files differ from docs/: {', '.join(p.name for p in other[:3])}" if other else ""
 

@@ -1,4 +1,4 @@
-"Sphinx's configuration. The pages come from bridge.py; build.py calls Sphinx."
+"Sphinx's configuration. The pages come from bridge.py; builder.py calls Sphinx."
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -11,7 +11,7 @@ project, version, author, language = settings["title"], settings["version"], set
 release, project_copyright = version, settings["copyright"]
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 
-# pages: executed before, with links and anchors checked by build.py
+# pages: executed before, with links and anchors checked by builder.py
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
 nb_merge_streams = True

@@ -1,4 +1,4 @@
-"""Build the site from the notebooks: python tools/site/build.py [--out docs]
+"""Build the site from the notebooks: python tools/site/builder.py [--out docs]
 
 Tutorials are executed in a copy; nbdev processes every notebook; bridge.py turns them into pages; Sphinx with MyST-NB and Furo makes
 HTML of those. No Quarto, no network, and nothing is installed. The same sources give the same bytes.
