@@ -3,13 +3,14 @@
 nbdev leaves Quarto's Markdown behind: front matter, `#| name: value` directives, callouts as fenced divs, links to the library's
 address. Here they become a title, cell tags, admonitions and references; what `show_doc` put out becomes the library's own layout.
 """
-import itertools, json, posixpath, re
+import itertools, json, os, posixpath, re
 
 import yaml
 
 from k2nb.showdoc import MIME
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+PATHS = r"(?<![\w.])/(?:tmp|home|root|Users|usr)/\w*|" + re.escape(posixpath.dirname(os.getcwd())) + "/"
 PROJECT = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.ipynb"}  # files that are pages too
 ADMONITIONS = {"note": "note", "tip": "tip", "warning": "warning", "important": "important", "caution": "caution"}
 
@@ -70,7 +71,12 @@ def shown(cell, options, where):
     tags = {"echo": "remove-input", "output": "remove-output", "include": "remove-cell"}
     cell["metadata"] = {"tags": [tag for name, tag in tags.items() if options.get(name) == "false"]}
     if options.get("code-fold") in ("true", "show"): cell["metadata"]["tags"].append("hide-input")
-    for out in cell["outputs"] if options.get("output") != "false" else []:
+    outputs = cell["outputs"] if options.get("output") != "false" else []
+    if "fig-alt" in options and not any("image/png" in out.get("data", {}) for out in outputs):
+        raise PageError(f"{where} says what its picture shows, and there is no picture")
+    if m := re.search(PATHS, json.dumps([out.get("text", out.get("data", {}).get("text/plain", "")) for out in outputs])):
+        raise PageError(f"{where} shows a path of one machine, {m.group()}…")
+    for out in outputs:
         if out["output_type"] == "error" or out.get("name") == "stderr":
             raise PageError(f"{where} shows an error or a warning: {joined(out.get('text', out.get('evalue')))[:300]}")
         data = out.get("data", {})

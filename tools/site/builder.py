@@ -79,9 +79,11 @@ def execute_all(copy):
     installed = sorted(f"{d.name} {d.version}" for d in importlib.metadata.distributions())
     package = digest([p for p in ROOT.glob("k2nb/**/*") if p.is_file() and p.suffix != ".pyc"], ROOT)
     os.environ |= {"K2NB_PROGRESS": "0", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    os.environ.pop("K2NB_MODEL", None)
-    data = ROOT.parent / "shared" / "data"
-    if data.is_dir(): os.environ.setdefault("K2NB_DATA", str(data))
+    for name in ("K2NB_MODEL", "MPLBACKEND"): os.environ.pop(name, None)  # another backend would put no picture into a notebook
+    # data lies beside the repository; here too, so that notebooks find it by the same relative path and no page names a machine's
+    data, seen = ROOT.parent / "shared", copy.parent.parent / "shared"
+    seen.unlink(missing_ok=True)
+    if data.is_dir(): seen.symlink_to(data)
     jobs = [p for p in sorted(copy.rglob("*.ipynb")) if live(p)]
     same = f"{sys.version} {installed} {package} {data.is_dir()}"
     keys = [hashlib.sha256(f"{same} {p.read_text(encoding='utf-8')}".encode()).hexdigest()[:16] for p in jobs]

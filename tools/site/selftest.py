@@ -93,6 +93,8 @@ def test_directives():
         "figure": {"caption": "Figure"},
     }
     refused(code("plot()", PNG), words="fig-alt")
+    refused(code("#| fig-alt: a line\nplot()"), words="no picture")
+    refused(code("print(path)", said("/home/me/store")), words="/home/me")
     refused(code("warn()", said("careful", "stderr")), words="careful")
 
 
