@@ -34,7 +34,7 @@ class Symbol:
     params: tuple[Param, ...] = ()  # without self; a class has those of its constructor, or its fields
     returns: Param | None = None  # None where nothing is returned or nothing is said of it
     members: tuple["Symbol", ...] = ()  # the public methods and properties that a class defines, or has from a private base class
-    bases: tuple[str, ...] = ()  # the classes of this library that a class extends
+    bases: tuple[str, ...] = ()  # what a class extends: public classes of this library, and Python's own, such as ValueError
     line: int = 0  # where it begins in its file; 0 if unknown
 
     @property
@@ -176,7 +176,8 @@ def describe(
     # Python writes a docstring of its own for a dataclass that has none, and object's stands in for a missing one
     text = (vars(sym).get("__doc__") if is_class else sym.__doc__) or ""
     if is_class and re.match(rf"{sym.__name__}\(.*\)( -> None)?$", text, re.S): text = ""
-    bases = tuple(b.__qualname__ for b in sym.__bases__ if b.__module__.startswith("k2nb.") and b.__name__[0] != "_") if is_class else ()
+    told = [] if not is_class or _is_record(sym) else [b for b in sym.__bases__ if b is not object and b.__name__[0] != "_"]
+    bases = tuple(b.__qualname__ for b in told if b.__module__ == "builtins" or b.__module__.startswith("k2nb."))
     return Symbol(sym.__qualname__, sym.__module__, kind, _signature(sym, kind, params, returns), inspect.cleandoc(text), params, returns,
                   tuple(_members(sym)) if is_class else (), bases, line)
 
@@ -219,9 +220,9 @@ MIME = "application/vnd.k2nb.symbol+json"  # under this type `SymbolDoc` gives t
 
 def escape(
     text: str,  # a comment or a docstring
-) -> str:  # Markdown that shows it; what stands in backticks is left alone
-    "Keep Markdown from reading something into plain words, such as `d_model * k` or `<s>`."
-    parts = re.split(r"(`+[^`]*`+)", text)
+) -> str:  # Markdown that shows it
+    "Keep Markdown from reading something into plain words, such as `d_model * k` or `<s>`. Code and *stress* stay what they are."
+    parts = re.split(r"(`+[^`]*`+|(?<![\w*])\*[^\s*](?:[^*\n]*[^\s*])?\*(?![\w*]))", text)
     return "".join(part if i % 2 else re.sub(r"([\\*_<>\[\]$|~^])", r"\\\1", part) for i, part in enumerate(parts))
 
 

@@ -59,10 +59,12 @@ def live(path):
 def execute(path, key):
     "Execute a notebook of the copy in place, or take what it put out the last time that all was the same."
     import nbformat
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
     from run_notebooks import executed
     kept = WORK / "executed" / f"{path.stem}-{key}"
     if (kept / path.name).is_file(): return shutil.copytree(kept, path.parent, dirs_exist_ok=True)
-    nb = executed(path, {"slow"})
+    try: nb = executed(path, {"slow"})
+    except (CellExecutionError, CellTimeoutError) as e: raise SystemExit(f"{path.name} does not run:\n{e}") from None
     told = "".join(joined(o.get("text", "")) for c in nb.cells for o in c.get("outputs", []))
     if "skipped, because" in told: return say(f"{path.name}: data is missing here, so the page shows the outputs that the notebook keeps")
     part = kept.with_suffix(".part")

@@ -1,9 +1,13 @@
 """What the site's builder promises, on small notebooks and pages made here: python tools/site/selftest.py"""
 
-import json, tempfile
+import json, sys, tempfile
 from pathlib import Path
 
-import bridge, links, outline, search
+import yaml
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+import bridge, checks, links, outline, search
 from bridge import STATE, VIEW, PageError, address, page, relinked
 from symbols import Library, fence
 
@@ -60,7 +64,7 @@ def test_links():
 
 def test_names():
     own = f"[`load_model`]({HOME}models.html#load_model)"  # a link that nbdev has made
-    prose = md(f"`embed_dataset`, {own}, `nobody`, `ActivationStore.vectors()`, `documents`\n\n```py\n`rng`\n```")
+    prose = md(f"`embed_dataset`, {own}, `nobody`, `ActivationStore.vectors()`, `documents`, `` `rng` ``\n\n```py\n`rng`\n```")
     text = made(prose)[1]["source"]
     assert "{py:obj}`embed_dataset <k2nb.embedding.embed_dataset>`" in text and "{py:obj}`load_model <k2nb.models.load_model>`" in text
     assert "{py:obj}`ActivationStore.vectors() <k2nb.embedding.ActivationStore.vectors>`" in text
@@ -204,6 +208,16 @@ def test_broken_links_and_search_texts():
             "s.css loads https://example.org/f.css",
         ):
             assert words in faults, (words, faults)
+
+
+def test_quarto_files():
+    "What nbdev's usual command needs is there: every file that is named, and every notebook in the sidebar."
+    nbs = checks.ROOT / "nbs"
+    quarto, sidebar = (yaml.safe_load((nbs / name).read_text()) for name in ("_quarto.yml", "sidebar.yml"))
+    assert all((nbs / name).is_file() for name in (*quarto["metadata-files"], quarto["format"]["html"]["css"]))
+    contents = sidebar["website"]["sidebar"]["contents"]
+    named = [name for entry in contents for name in (entry["contents"] if isinstance(entry, dict) else [entry])]
+    assert sorted(named) == sorted(p.relative_to(nbs).as_posix() for p in checks.notebooks())
 
 
 def run():
