@@ -6,7 +6,8 @@ import k2nb
 from k2nb.showdoc import Symbol, escape, public, undocumented
 
 CODE = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(\(\))?`(?!`)")  # one name in backticks
-LEFT_ALONE = re.compile(r"(^`{3,}[^\n]*\n.*?^`{3,}[ ]*$|``.+?``(?!`)|\[[^\]]*\]\([^)]*\)|\{[\w:]+\}`[^`]*`)", re.M | re.S)  # code, links, roles
+# other code, links, roles
+LEFT_ALONE = re.compile(r"(^`{3,}[^\n]*\n.*?^`{3,}[ ]*$|``.+?``(?!`)|\[[^\]]*\]\([^)]*\)|\{[\w:]+\}`[^`]*`)", re.M | re.S)
 
 
 def fence(directive, argument="", body="", **options):
