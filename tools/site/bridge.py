@@ -70,7 +70,7 @@ def shown(cell, options, where):
     "A code cell's tags, and what its pictures say: tags as MyST-NB has them, errors for what no page should show."
     tags = {"echo": "remove-input", "output": "remove-output", "include": "remove-cell"}
     cell["metadata"] = {"tags": [tag for name, tag in tags.items() if options.get(name) == "false"]}
-    if options.get("code-fold") in ("true", "show"): cell["metadata"]["tags"].append("hide-input")
+    if options.get("code-fold") == "true": cell["metadata"]["tags"].append("hide-input")
     outputs = cell["outputs"] if options.get("output") != "false" else []
     if "fig-alt" in options and not any("image/png" in out.get("data", {}) for out in outputs):
         raise PageError(f"{where} says what its picture shows, and there is no picture")
