@@ -68,7 +68,7 @@ def _comments(
     "What is said of each name that is assigned or annotated in `body`."
     said, whole = {}, set()  # comments by line; the lines that hold nothing else
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT: continue
+        if token.type != tokenize.COMMENT or token.string.startswith("# %%"): continue  # nbdev's marks say nothing of what follows
         said[token.start[0]] = token.string.lstrip("# ").rstrip()
         if not token.line[:token.start[1]].strip(): whole.add(token.start[0])
     out = {}

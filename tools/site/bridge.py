@@ -1,4 +1,4 @@
-"""From a notebook that nbdev has processed to one that MyST-NB reads: a hundred lines between two formats, and nothing else.
+"""From a notebook that nbdev has processed to one that MyST-NB reads: the lines between two formats, and nothing else.
 
 nbdev leaves Quarto's Markdown behind: front matter, `#| name: value` directives, callouts as fenced divs, links to the library's
 address. Here they become a title, cell tags, admonitions and references; what `show_doc` put out becomes the library's own layout.
@@ -12,7 +12,7 @@ from k2nb.showdoc import MIME
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
 PATHS = r"(?<![\w.])/(?:tmp|home|root|Users|usr)/\w*|" + re.escape(posixpath.dirname(os.getcwd())) + "/"
 PROJECT = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.ipynb"}  # files that are pages too
-ADMONITIONS = {"note": "note", "tip": "tip", "warning": "warning", "important": "important", "caution": "caution"}
+ADMONITIONS = ("note", "tip", "warning", "important", "caution")
 
 
 class PageError(Exception):
@@ -48,22 +48,30 @@ def directives(source):
 
 
 def prose(text, library, module, where, folder):
-    "A Markdown cell of a notebook in `folder`: callouts, captions, local links, references."
+    "A Markdown cell of a notebook in `folder`: callouts, captions, local links, references. Code in it stays what it is."
+    code = []
+    def keep(m): code.append(m.group()); return f"\0{len(code) - 1}\0"
     def callout(m):
-        kind, title, body = ADMONITIONS[m.group(1)], m.group(2) or "", m.group(3).strip()
+        colons, kind, said, body = m.groups()
+        if kind not in ADMONITIONS: raise PageError(f"{where}: there is no callout-{kind}; there are {', '.join(ADMONITIONS)}")
+        title, body = re.search(r"title=([\"'])(.*?)\1", said), callouts(body).strip()
+        title = title.group(2) if title else ""
         if not title and (h := re.match(r"#+ (.*)\n", body)): title, body = h.group(1), body[h.end():].strip()
-        return f":::{{admonition}} {title}\n:class: {kind}\n\n{body}\n:::" if title else f":::{{{kind}}}\n{body}\n:::"
+        head = f"{{admonition}} {title}\n:class: {kind}\n" if title else f"{{{kind}}}"
+        return f"{colons}{head}\n{body}\n{colons}"
+    def callouts(text): return re.sub(r"^(:::+) *\{\.callout-(\w+)([^}\n]*)\}\n(.*?)^\1 *$", callout, text, flags=re.M | re.S)
     def figure(m):
         caption, path, said = m.group(1), m.group(2), dict(re.findall(r"fig-(alt|cap)=\"([^\"]*)\"", m.group(3) or ""))
-        alt = said.get("alt") or caption
+        alt, caption = said.get("alt") or caption, said.get("cap") or caption
         if not alt: raise PageError(f"{where}: the picture {path} has no words for those who do not see it: ![words]({path})")
-        return f"```{{figure}} {path}\n:alt: {alt}\n\n{caption}\n```" if "alt" in said else f"![{alt}]({path})"
+        return f"```{{figure}} {path}\n:alt: {alt}\n\n{caption}\n```" if said else f"![{alt}]({path})"
     def link(m): return f"]({relinked(m.group(1), folder, library.sources)}"
-    text = re.sub(r"^:::+ *\{\.callout-(\w+)(?:[^}\n]*?title=\"([^\"]*)\")?[^}\n]*\}\n(.*?)^:::+ *$", callout, text, flags=re.M | re.S)
+    text = re.sub(r"^(`{3,}|~{3,}).*?^\1[`~]* *$|(?<!`)(`+)(?!`).+?(?<!`)\2(?!`)", keep, text, flags=re.M | re.S)
+    text = callouts(re.sub(r"<!--.*?-->", "", text, flags=re.S))
     text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)(\{[^}\n]*\})?", figure, text)
-    text = re.sub(r"\[(`[^`]+`)\]\(" + re.escape(library.address) + r"[^)]*\)", r"\1", text)  # nbdev's links to our own pages
+    text = re.sub(r"\[(\0\d+\0)\]\(" + re.escape(library.address) + r"[^)]*\)", r"\1", text)  # nbdev's links to our own pages
     text = re.sub(r"\]\(([^)\s]+)", link, text)
-    return library.linked(text, module)
+    return library.linked(re.sub(r"\0(\d+)\0", lambda m: code[int(m.group(1))], text), module)
 
 
 def shown(cell, options, where):
@@ -71,8 +79,10 @@ def shown(cell, options, where):
     tags = {"echo": "remove-input", "output": "remove-output", "include": "remove-cell"}
     cell["metadata"] = {"tags": [tag for name, tag in tags.items() if options.get(name) == "false"]}
     if options.get("code-fold") == "true": cell["metadata"]["tags"].append("hide-input")
+    if options.get("include") == "false": return cell
     outputs = cell["outputs"] if options.get("output") != "false" else []
-    if "fig-alt" in options and not any("image/png" in out.get("data", {}) for out in outputs):
+    pictures = [out for out in outputs if any(kind.startswith("image/") for kind in out.get("data", {}))]
+    if "fig-alt" in options and not pictures:
         raise PageError(f"{where} says what its picture shows, and there is no picture")
     if m := re.search(PATHS, json.dumps([out.get("text", out.get("data", {}).get("text/plain", "")) for out in outputs])):
         raise PageError(f"{where} shows a path of one machine, {m.group()}…")
@@ -80,7 +90,7 @@ def shown(cell, options, where):
         if out["output_type"] == "error" or out.get("name") == "stderr":
             raise PageError(f"{where} shows an error or a warning: {joined(out.get('text', out.get('evalue')))[:300]}")
         data = out.get("data", {})
-        if "image/png" in data:
+        if out in pictures:
             if not options.get("fig-alt"): raise PageError(f"{where} draws a picture and has no line `#| fig-alt: what it shows`")
             cell["metadata"]["mystnb"] = {"image": {"alt": options["fig-alt"]}}
             if options.get("fig-cap"): cell["metadata"]["mystnb"]["figure"] = {"caption": options["fig-cap"]}
@@ -120,7 +130,7 @@ def page(nb, name, library, module, extra=""):
     for i, cell in enumerate(nb["cells"]):
         where, source = f"nbs/{name}, cell {cell.get('id', i)}", joined(cell["source"])
         if cell["cell_type"] == "markdown":
-            source = prose(re.sub(r"<!--.*?-->", "", source, flags=re.S), library, module, where, folder)
+            source = prose(source, library, module, where, folder)
             if source.strip(): cells.append(cell | {"source": source})
         elif cell["cell_type"] == "code":
             options, source = directives(source)
@@ -128,7 +138,11 @@ def page(nb, name, library, module, extra=""):
             for record in records:
                 shows.append((record["module"], record["name"]))
                 cells.append(markdown(library.myst(library.find(*shows[-1]), elsewhere=own)) | {"line": record["line"]})
-            if not records: cells.append(shown(cell | {"source": source}, options, where))
+            plain = options.get("output") == "asis" and not records  # what the cell prints is Markdown
+            asis = [out for out in cell["outputs"] if plain and out["output_type"] == "stream"]
+            cell = cell | {"source": source, "outputs": [out for out in cell["outputs"] if out not in asis]}
+            if not records: cells.append(shown(cell, options, where))
+            if asis: cells.append(markdown(prose("".join(joined(out["text"]) for out in asis), library, module, where, folder)))
     for run in [list(g) for symbol, g in itertools.groupby(range(len(cells)), lambda i: "line" in cells[i]) if symbol]:
         cells[run[0]:run[-1] + 1] = sorted((cells[i] for i in run), key=lambda c: c.pop("line"))  # nbdev puts a cell's last symbol first
     constants = [s for s in library.symbols.values() if s.module == module and s.kind == "constant"]

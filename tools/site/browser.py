@@ -18,6 +18,8 @@ def missing():
     "Why there can be no test in a browser here, or None."
     try: import playwright  # noqa: F401
     except ImportError: return 'the Python package playwright is not installed: pip install "k2nb[dev]"'
+    named = os.environ.get("K2NB_CHROMIUM")
+    if named and not shutil.which(named): return f"K2NB_CHROMIUM names {named}, which is no program"
     return None if chromium() else "no Chromium or Chrome on this machine (Debian: apt-get install chromium); K2NB_CHROMIUM names another"
 
 
@@ -115,6 +117,11 @@ def slider(v, page):
     handle.press("ArrowRight")
     tab.wait_for_timeout(200)
     v.expect(view.inner_text() != before, "an arrow key on the slider changes nothing")
+    view.scroll_into_view_if_needed()
+    box = tab.locator(".noUi-base").first.bounding_box()
+    tab.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+    tab.wait_for_timeout(500)
+    v.expect(view.inner_text() == before, "a click on the slider's beginning does not bring the first view back")
     view.scroll_into_view_if_needed()
     v.shot("slider_" + page.rpartition("/")[2].removesuffix(".html"))
 

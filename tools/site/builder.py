@@ -40,7 +40,7 @@ def stale(out):
     try: built = json.loads((out / "built.json").read_text())
     except (OSError, json.JSONDecodeError): return f"{out.name}/ holds no site: run make docs and commit what it writes"
     mend = "run make docs and commit what it writes"
-    if built["sources"] != digest(sources(), ROOT): return f"{out.name}/ was built from other notebooks: {mend}"
+    if built["sources"] != digest(sources(), ROOT): return f"{out.name}/ was built from other sources: {mend}"
     if built["pages"] != digest(pages(out), out): return f"{out.name}/ was edited by hand or is incomplete: {mend}"
     return None
 
@@ -142,13 +142,18 @@ def sphinx(src, out):
     for path in [out / ".buildinfo", *out.rglob("*.map")]: path.unlink(missing_ok=True)
     for path in out.rglob("*.html"):  # a heading may have a symbol's short anchor already
         text = path.read_text(encoding="utf-8")
-        def once(m, text=text): return m.group() if text.count(f'id="{m.group(1)}"') == 1 else ""
+        taken = set(re.findall(r'(?<!<span class="short") id="([^"]+)"', text))
+        def once(m, taken=taken):
+            new = m.group(1) not in taken
+            taken.add(m.group(1))
+            return m.group() if new else ""
         path.write_text(re.sub(r'<span class="short" id="([^"]+)"></span>', once, text), encoding="utf-8")
 
 
 def publish(html, out):
     "Make `out` what `html` is; files that are the same are left alone."
     out.mkdir(parents=True, exist_ok=True)
+    if pages(out) and not (out / "built.json").is_file(): sys.exit(f"{out} holds files and no site; nothing is written over them")
     want = {p.relative_to(html): p for p in html.rglob("*") if p.is_file()}
     for path in pages(out):
         if path.relative_to(out) not in want: path.unlink()

@@ -1,5 +1,5 @@
 """The site's tests, as tools/test.py runs them: python tools/site/check.py bridge|build|browser RESULT"""
-import json, sys
+import json, shutil, sys
 from pathlib import Path
 
 import browser, builder
@@ -17,6 +17,7 @@ def bridged():
 def built():
     "Build the site anew: no warning, no gap, no broken link. That docs/ was built from these sources is for tools/checks.py to say."
     quarto = {p: p.read_text() for p in (ROOT / "nbs").glob("*.yml")}
+    shutil.rmtree(FRESH, ignore_errors=True)
     builder.build(FRESH)
     changed = [p.name for p in (ROOT / "nbs").glob("*.yml") if quarto.get(p) != p.read_text()]
     if changed: return f"nbs/{', nbs/'.join(changed)} did not list what there is; written anew: look and commit", ""

@@ -9,7 +9,7 @@ def outline(node):
     out = []
     for child in node.children:
         if isinstance(child, NavigableString): out.append(" ".join(str(child).replace("&", "&amp;").replace("<", "&lt;").split()))
-        elif child.name not in ("script", "style", "svg") and "headerlink" not in child.get("class", []):
+        elif child.name not in ("script", "style", "svg") and not {"headerlink", "math"} & set(child.get("class", [])):
             inner = outline(child)
             anchor = child.get("id")
             out.append(f'<i id="{anchor}">{inner}</i>' if anchor else inner)

@@ -7,7 +7,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-import bridge, checks, links, outline, search
+import bridge, builder, checks, links, outline, search
 from bridge import STATE, VIEW, PageError, address, page, relinked
 from symbols import Library, fence
 
@@ -78,6 +78,12 @@ def test_callouts_and_captions():
     )[1]["source"]
     assert ":::{admonition} Mind\n:class: warning\n\nHot.\n:::" in note and ":::{admonition} Then\n:class: tip\n\nCold.\n:::" in note
     assert ":::{note}\nPlain.\n:::" in note
+    nested = made(md("::::{.callout-note title='A'}\nOut.\n:::{.callout-tip}\nIn.\n:::\n::::"))[1]["source"]
+    assert nested == "::::{admonition} A\n:class: note\n\nOut.\n:::{tip}\nIn.\n:::\n::::"
+    refused(md("::: {.callout-danger}\nNo.\n:::"), words="callout-danger")
+    kept = "`![](a.png)` and\n\n```\n[a](10_b.ipynb) <!-- c -->\n::: {.callout-note}\n```"
+    assert made(md(kept))[1]["source"] == kept
+    assert made(code("#| output: asis\nprint('**bold**')", said("**bold**\n")))[2]["source"] == "**bold**\n"
     figure = made(md('![What it is](images/a.png){fig-alt="what is seen"}'))[1]["source"]
     assert figure == "```{figure} images/a.png\n:alt: what is seen\n\nWhat it is\n```"
     refused(md("![](images/a.png)"), words="no words")
@@ -97,6 +103,8 @@ def test_directives():
         "figure": {"caption": "Figure"},
     }
     refused(code("plot()", PNG), words="fig-alt")
+    refused(code("plot()", PNG | {"data": {"image/svg+xml": "<svg/>"}}), words="fig-alt")
+    assert made(code("#| include: false\nplot()", PNG))[1]["metadata"]["tags"] == ["remove-cell"]
     refused(code("#| fig-alt: a line\nplot()"), words="no picture")
     refused(code("print(path)", said("/home/me/store")), words="/home/me")
     refused(code("warn()", said("careful", "stderr")), words="careful")
@@ -197,6 +205,8 @@ def test_broken_links_and_search_texts():
             '<p id="x"></p><p id="x"></p><a href="c.html">c</a><a href="a.html#no">a</a><img src="p.png"><script src="https://example.org/s.js"></script>'
         )
         (site / "s.css").write_text("@import url(https://example.org/f.css);")
+        inside = '<p style="background:url(https://example.org/1.png)"></p><style>@import "https://example.org/2.css";</style>'
+        (site / "d.html").write_text(inside + '<img alt=" " src="s.css" srcset="https://example.org/3.png"><a href="../x">out</a>')
         faults = " ".join(links.broken(site))
         for words in (
             "#x is there more than once",
@@ -206,8 +216,23 @@ def test_broken_links_and_search_texts():
             "loads https://example.org/s.js",
             "b.html#there leads to no anchor",
             "s.css loads https://example.org/f.css",
+            "d.html loads https://example.org/1.png",
+            "d.html loads https://example.org/2.css",
+            "d.html loads https://example.org/3.png",
+            "d.html: a picture without words",
+            "d.html: ../x leads out of the site",
         ):
             assert words in faults, (words, faults)
+
+
+def test_strangers_files_stay():
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "thesis.txt").write_text("all my work")
+        try:
+            builder.publish(Path(folder) / "nothing", Path(folder))
+        except SystemExit as e:
+            assert "no site" in str(e)
+        assert (Path(folder) / "thesis.txt").is_file()
 
 
 def test_quarto_files():
