@@ -132,7 +132,7 @@ def _kind(sym, holder=None) -> str:
     if inspect.isclass(sym): return "exception" if issubclass(sym, BaseException) else "class"
     return "method" if "." in sym.__qualname__.rpartition("<locals>.")[2] else "function"
 
-
+# %% ../nbs/90_showdoc.ipynb #c020
 _SPOKEN = ("__call__", "__getitem__", "__iter__", "__len__")  # special methods that are shown if they are documented
 
 
@@ -159,7 +159,7 @@ def _signature(sym, kind, params, returns) -> str:
         words.append(p.name + (f": {p.type}" if p.type else "") + (f"{' = ' if p.type else '='}{p.default}" if p.default else ""))
     return f"({', '.join(words)})" + (f" -> {returns.type}" if returns and returns.type else "")
 
-
+# %% ../nbs/90_showdoc.ipynb #c022
 def describe(
     sym: Any,  # a function, class or method
     kind: str | None = None,  # as in `Symbol`; None: found out
@@ -181,7 +181,7 @@ def describe(
     return Symbol(sym.__qualname__, sym.__module__, kind, _signature(sym, kind, params, returns), inspect.cleandoc(text), params, returns,
                   tuple(_members(sym)) if is_class else (), bases, line)
 
-# %% ../nbs/90_showdoc.ipynb #c024
+# %% ../nbs/90_showdoc.ipynb #c029
 def constants(
     module: ModuleType,  # one that stands in a file
 ) -> list[Symbol]:  # of its public names that it assigns itself; `signature` is the value, cut after 200 characters
@@ -203,7 +203,7 @@ def public(
         if name not in own and getattr(value, "__module__", None) == module.__name__: own[name] = describe(value)
     return [own[n] for n in getattr(module, "__all__", []) if n in own]
 
-# %% ../nbs/90_showdoc.ipynb #c027
+# %% ../nbs/90_showdoc.ipynb #c032
 def undocumented(
     symbol: Symbol,  # from `describe` or `public`
 ) -> list[str]:  # one sentence per gap, with the place to mend it
@@ -214,7 +214,7 @@ def undocumented(
     if symbol.returns and not symbol.returns.text and symbol.kind != "property": gaps.append(f"{where}: no comment behind what it returns")
     return gaps + [gap for member in symbol.members for gap in undocumented(member)]
 
-# %% ../nbs/90_showdoc.ipynb #c030
+# %% ../nbs/90_showdoc.ipynb #c035
 MIME = "application/vnd.k2nb.symbol+json"  # under this type `SymbolDoc` gives the record, as JSON
 
 

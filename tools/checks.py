@@ -6,6 +6,7 @@ import hashlib, json, os, re, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MACHINE = r"(?<![\w.])/(?:tmp|home|root|Users|usr)/|" + re.escape(f"{ROOT}/")  # a path that only one machine has
 
 
 def git(*args):
@@ -95,7 +96,7 @@ def clean():
                 if "application/vnd.jupyter.widget-view+json" in out.get("data", {}):
                     alive.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}")
                 said = json.dumps(out.get("text", "")) + json.dumps(out.get("data", {}).get("text/plain", ""))
-                if out.get("name") == "stderr" or re.search(r"(?<![\w.])/(tmp|home|root|Users|usr)/", said):
+                if out.get("name") == "stderr" or re.search(MACHINE, said):
                     loud.append(f"{p.relative_to(ROOT).as_posix()}, cell {cell['id']}")
     if alive: return "\n".join(["widgets in kept outputs, which change with every run; mend with make notebooks NB=<path>:", *alive])
     if loud: return "\n".join(["outputs that hold a warning or a path of one machine; mend the cell and run the notebook again:", *loud])

@@ -32,7 +32,7 @@ def directives(source):
     "The leading `#| name: value` lines of a cell as a dict, and the code that is left."
     lines, found = source.split("\n"), {}
     while lines and (m := re.match(r"#\s*\|\s*([\w-]+)\s*:?\s*(.*)", lines[0])):
-        found[m.group(1)] = m.group(2).strip()
+        found[m.group(1)] = m.group(2).strip().strip("\"'")
         lines.pop(0)
     return found, "\n".join(lines).strip("\n")
 
@@ -93,8 +93,7 @@ def render(nb):
             found, code = directives(source)
             if "hide" in found: continue
             if code and found.get("echo") != "false": blocks.append(fence(code, "python"))
-            alt = found.get("fig-alt", "").strip("\"'")
-            if found.get("output") != "false": blocks += outputs(cell, f"{SOURCE}, cell {i}", alt, pictures)
+            if found.get("output") != "false": blocks += outputs(cell, f"{SOURCE}, cell {i}", found.get("fig-alt"), pictures)
     return "\n\n".join(b for b in blocks if b) + "\n", pictures
 
 

@@ -3,23 +3,21 @@
 nbdev leaves Quarto's Markdown behind: front matter, `#| name: value` directives, callouts as fenced divs, links to the library's
 address. Here they become a title, cell tags, admonitions and references; what `show_doc` put out becomes the library's own layout.
 """
-import itertools, json, os, posixpath, re
+import itertools, json, posixpath, re
 
 import yaml
 
+from checks import MACHINE
 from k2nb.showdoc import MIME
+from readme import directives, joined
 
 VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
-PATHS = r"(?<![\w.])/(?:tmp|home|root|Users|usr)/\w*|" + re.escape(posixpath.dirname(os.getcwd())) + "/"
 PROJECT = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.ipynb"}  # files that are pages too
 ADMONITIONS = ("note", "tip", "warning", "important", "caution")
 
 
 class PageError(Exception):
     "A notebook cannot become a page; the message says which, where and why."
-
-
-def joined(text): return text if isinstance(text, str) else "".join(text)
 
 
 def address(path):
@@ -36,15 +34,6 @@ def relinked(url, folder, sources):
     elif path.startswith("nbs/"): page = address(path[4:]) + ".ipynb" if path.endswith(".ipynb") else path[4:]
     else: return f"{sources}/{path}{mark}{anchor}"
     return posixpath.relpath(page, folder.partition("/")[2] or ".") + mark + anchor
-
-
-def directives(source):
-    "The leading `#| name: value` lines of a cell as a dict, and the code that is left."
-    found = {}
-    while m := re.match(r"#\s*\|\s*([\w-]+)\s*:?[ ]*(.*)\n?", source):
-        found[m.group(1)] = m.group(2).strip().strip("\"'")
-        source = source[m.end():]
-    return found, source.strip("\n")
 
 
 def prose(text, library, module, where, folder):
@@ -84,7 +73,7 @@ def shown(cell, options, where):
     pictures = [out for out in outputs if any(kind.startswith("image/") for kind in out.get("data", {}))]
     if "fig-alt" in options and not pictures:
         raise PageError(f"{where} says what its picture shows, and there is no picture")
-    if m := re.search(PATHS, json.dumps([out.get("text", out.get("data", {}).get("text/plain", "")) for out in outputs])):
+    if m := re.search(MACHINE, json.dumps([out.get("text", out.get("data", {}).get("text/plain", "")) for out in outputs])):
         raise PageError(f"{where} shows a path of one machine, {m.group()}…")
     for out in outputs:
         if out["output_type"] == "error" or out.get("name") == "stderr":
@@ -102,7 +91,7 @@ def steady(nb):
     "Widgets' random ids numbered in the order in which they appear; models that nothing shows left out."
     state = nb["metadata"].pop("widgets", {}).get(STATE, {"state": {}})
     order, waiting = [], [o["data"][VIEW]["model_id"] for c in nb["cells"] for o in c.get("outputs", []) if VIEW in o.get("data", {})]
-    links = {model: [m for m in re.findall(r"IPY_MODEL_(\w+)", json.dumps(held))] for model, held in state["state"].items()}
+    links = {model: re.findall(r"IPY_MODEL_(\w+)", json.dumps(held)) for model, held in state["state"].items()}
     linking = {model: targets for model, targets in links.items() if "Link" in state["state"][model]["model_name"]}
     while waiting:
         model = waiting.pop(0)

@@ -13,7 +13,8 @@ WORK = ROOT / "build" / "site"
 sys.path[:0] = [str(ROOT / "tools"), str(SITE)]
 
 import checks, links, outline, search  # noqa: E402
-from bridge import PageError, address, joined, page  # noqa: E402
+from bridge import PageError, address, page  # noqa: E402
+from readme import joined  # noqa: E402
 
 BEGAN = time.time()
 
@@ -81,7 +82,7 @@ def execute_all(copy):
     installed = sorted(f"{d.name} {d.version}" for d in importlib.metadata.distributions())
     package = digest([p for p in ROOT.glob("k2nb/**/*") if p.is_file() and p.suffix != ".pyc"], ROOT)
     os.environ |= {"K2NB_PROGRESS": "0", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    for name in ("K2NB_MODEL", "MPLBACKEND"): os.environ.pop(name, None)  # another backend would put no picture into a notebook
+    for name in ("K2NB_DATA", "K2NB_MODEL", "MPLBACKEND"): os.environ.pop(name, None)  # what one shell has set is not for the pages
     # data lies beside the repository; here too, so that notebooks find it by the same relative path and no page names a machine's
     data, seen = ROOT.parent / "shared", copy.parent.parent / "shared"
     seen.unlink(missing_ok=True)

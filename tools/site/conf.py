@@ -16,14 +16,12 @@ nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
 nb_merge_streams = True
 nb_ipywidgets_js = {"vendor/html-manager/embed.js": {}}
-nb_mime_priority_overrides = [("html", "image/png", 15), ("html", "text/html", 10)]
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
 python_maximum_signature_line_length = 72
 python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
-add_module_names = True
 
 smartquotes = False  # "rs" in quotation marks is to be typed as it stands
 pygments_dark_style = "monokai"
@@ -36,7 +34,6 @@ html_baseurl = settings["doc_host"] + settings["doc_baseurl"]
 html_copy_source = html_show_sourcelink = html_use_index = html_domain_indices = html_show_sphinx = False
 mathjax_path = "vendor/mathjax/tex-svg-full.js"  # scripts are vendored: a page asks no other host for anything
 html_theme_options = {
-    "source_repository": settings["git_url"] + "/", "source_branch": settings["branch"], "source_directory": "nbs/",
     "top_of_page_buttons": [],
     "light_css_variables": {"color-brand-primary": "#0b5e8a", "color-brand-content": "#0b5e8a", "color-brand-visited": "#5b4a86"},
     "dark_css_variables": {"color-brand-primary": "#7cc4ec", "color-brand-content": "#7cc4ec", "color-brand-visited": "#b6a3e0"},

@@ -5,8 +5,6 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup
 
 LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "video": "src", "audio": "src", "object": "data", "link": "href"}
-
-
 OUTSIDE = re.compile(r"\s*(https?:)?//", re.I)
 
 

@@ -46,7 +46,12 @@ class Library:
         owner = self.symbols[module, name.partition(".")[0]]
         return owner if owner.name == name else next(m for m in owner.members if m.name == name)
 
-    def gaps(self): return [gap for s in self.symbols.values() for gap in undocumented(s)]
+    def gaps(self):
+        "What nobody has documented, and public names that are nothing which could be."
+        names = {name for _, name in self.symbols}
+        odd = [f"{module}.{n}" for module, m in self.modules.items() for n in getattr(m, "__all__", []) if n not in names]
+        gaps = [gap for s in self.symbols.values() for gap in undocumented(s)]
+        return gaps + [f"{name} is no function, class or constant" for name in odd]
 
     def place(self, symbol): return self.faces.get((symbol.module, symbol.name), symbol.module)
 
