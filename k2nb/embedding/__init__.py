@@ -10,7 +10,8 @@ __all__ = ['align_tokens', 'find_words', 'pool_spans', 'embed_dataset', 'Activat
 from .align import align_tokens, find_words, pool_spans
 from .extract import embed_dataset
 from .store import ActivationStore, Document, NoTokensError, open_store
-from .texts import read_texts, token_strings, tokenize_texts
+from .texts import read_texts
+from .tokens import token_strings, tokenize_texts
 
 # %% ../../nbs/10_embedding.ipynb #c003
 _all_ = ["align_tokens", "find_words", "pool_spans", "embed_dataset", "ActivationStore", "Document", "NoTokensError", "open_store",

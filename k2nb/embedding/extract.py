@@ -18,7 +18,8 @@ from ..core import InputError, check_choice, choose_device, hash_array, hash_jso
 from ..core import progress as progress_bar
 from .shards import StoreWriter, pack_strings, store_key, tensor_name
 from .store import POOLINGS, TOKEN_COLUMNS, ActivationStore, document_columns, open_store
-from .texts import Texts, Tokens, name_rows, read_texts, token_strings, tokenize_texts
+from .texts import Texts, name_rows, read_texts
+from .tokens import Tokens, token_strings, tokenize_texts
 from ..models import LoadedModel, capture, check_wanted, load_model
 
 # %% ../../nbs/11_extract.ipynb #c004
