@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plan_shards', 'plan_batches', 'pool_tokens', 'embed_dataset']
 
-# %% ../../nbs/11_extract.ipynb #c002
+# %% ../../nbs/11_extract.ipynb #c003
 import os, warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,13 +16,14 @@ import numpy as np
 from .. import __version__
 from ..core import InputError, check_choice, choose_device, hash_array, hash_json
 from ..core import progress as progress_bar
-from .shards import StoreWriter, pack_strings, store_key, tensor_name
-from .store import POOLINGS, TOKEN_COLUMNS, ActivationStore, document_columns, open_store
+from .shards import pack_strings, tensor_name
+from .store import ActivationStore, document_columns, open_store
+from .writer import StoreWriter, store_key
 from .texts import Texts, name_rows, read_texts
 from .tokens import Tokens, token_strings, tokenize_texts
 from ..models import LoadedModel, capture, check_wanted, load_model
 
-# %% ../../nbs/11_extract.ipynb #c004
+# %% ../../nbs/11_extract.ipynb #c005
 _SHARD_BYTES = 1 << 26  # 64 MB: what a shard's vectors take in memory, and what a crash can cost
 
 
@@ -53,7 +54,7 @@ def plan_batches(
         a = b
     return out
 
-# %% ../../nbs/11_extract.ipynb #c010
+# %% ../../nbs/11_extract.ipynb #c012
 def _spread(
     starts: np.ndarray,  # (n,) where each run begins
     lengths: np.ndarray,  # (n,) how long it is
@@ -76,7 +77,7 @@ def pool_tokens(
     wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     return wide.masked_fill(padding, 0).sum(1) / lengths[:, None]
 
-# %% ../../nbs/11_extract.ipynb #c012
+# %% ../../nbs/11_extract.ipynb #c015
 def _batch_ids(tokens: Tokens, docs: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
     "(B, T) ids padded on the right, and where they are real."
     lengths = tokens.lengths[docs]
@@ -105,7 +106,10 @@ def _shard_vectors(lm, tokens, docs, wanted, pooling, dtype, tokens_per_batch, b
         bar.update(int(lengths[batch].sum()))
     return out
 
-# %% ../../nbs/11_extract.ipynb #c014
+# %% ../../nbs/11_extract.ipynb #c017
+_TOKEN_COLUMNS = ("position", "id", "start", "end", "special")
+
+
 def _check_finite(found: Mapping, docs: tuple, rows: np.ndarray, texts: Texts, dtype: str) -> None:
     import torch
     for key, x in found.items():
@@ -122,10 +126,13 @@ def _shard_tensors(texts: Texts, tokens: Tokens, docs: tuple, found: Mapping, ro
     out = document_columns(texts.ids[part], texts.texts[part], rows, tokens.full[part], tokens.truncated[part])
     if pooling == "none":
         span = slice(*tokens.bounds[list(docs)])
-        out |= {f"token.{c}": getattr(tokens, c)[span] for c in TOKEN_COLUMNS}
+        out |= {f"row.{c}": getattr(tokens, c)[span] for c in _TOKEN_COLUMNS}
+    else:
+        ends = np.array([len(t) for t in texts.texts[part]], np.int32)[rows > 0]
+        out |= {"row.start": np.zeros_like(ends), "row.end": ends}
     return out | {tensor_name(*key): x for key, x in found.items()}
 
-# %% ../../nbs/11_extract.ipynb #c016
+# %% ../../nbs/11_extract.ipynb #c019
 def _check_count(value, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InputError(f"{what} must be an int ≥ 1, got {value!r}")
@@ -157,9 +164,10 @@ def _made_from(lm: LoadedModel, texts: Texts, wanted, pooling, dtype) -> dict:
     "All that the store's content depends on. Batch size, device and number of shards are not part of it."
     content = [texts.ids if texts.ids.dtype.kind == "i" else texts.ids.tolist(), *map(hash_array, pack_strings(texts.texts))]
     return {"model": lm.hash, "model_dtype": str(lm.dtype).removeprefix("torch."), "tokenizer": lm.tokenizer_hash, "context": lm.context,
-            "texts": hash_json(content), "keys": [tensor_name(*key) for key in wanted], "pooling": pooling, "dtype": dtype}
+            "texts": hash_json(content), "keys": [tensor_name(*key) for key in wanted],
+            "granularity": "token" if pooling == "none" else "document", "pooling": pooling, "dtype": dtype}
 
-# %% ../../nbs/11_extract.ipynb #c017
+# %% ../../nbs/11_extract.ipynb #c020
 def embed_dataset(
     data,  # path of a CSV, TSV, JSONL or parquet file; DataFrame; list, tuple, Series or array of str
     input_col: str = "text",  # a table's column of texts
@@ -180,7 +188,7 @@ def embed_dataset(
 ) -> ActivationStore:  # finished, and open
     """Read texts with a model and store the activations. A finished store of the same key is opened, an interrupted one
     continued. Raises `InputError`, `UnknownNameError`, `MissingFileError`, or `StoreError` if output_dir holds another store."""
-    check_choice(pooling, POOLINGS, "pooling")
+    check_choice(pooling, ("last", "first", "mean", "max", "none"), "pooling")
     check_choice(on_long, ("truncate", "error"), "on_long")
     check_choice(on_empty, ("skip", "error"), "on_empty")
     dtype = check_choice(str(dtype).removeprefix("torch."), ("float32", "float16", "bfloat16"), "dtype")
@@ -191,19 +199,20 @@ def embed_dataset(
     wanted = check_wanted(lm, layers, parts)
     tokens = _tokenized(lm, texts, on_long, on_empty)
     made_from = _made_from(lm, texts, wanted, pooling, dtype)
-    writer = StoreWriter(output_dir or Path(".k2nb")/"activations"/store_key(made_from)[:12], made_from, lm.name, overwrite)
-    if not writer.finished():
-        cost = len(wanted) * lm.d_model * (4 if dtype == "float32" else 2)
-        per_shard = tokens_per_shard or max(tokens_per_batch, min(65536, _SHARD_BYTES // cost))
-        _write(writer, lm, texts, tokens, wanted, pooling, dtype, tokens_per_batch, per_shard, progress)
-    return open_store(writer.path)
+    path = Path(output_dir or Path(".k2nb")/"activations"/store_key(made_from)[:12])
+    with StoreWriter(path, made_from, lm.name, overwrite) as writer:
+        if not writer.finished():
+            cost = len(wanted) * lm.d_model * (4 if dtype == "float32" else 2)
+            per_shard = tokens_per_shard or max(tokens_per_batch, min(65536, _SHARD_BYTES // cost))
+            _write(writer, lm, texts, tokens, wanted, pooling, dtype, tokens_per_batch, per_shard, progress)
+    return open_store(path)
 
 
 def _write(writer, lm, texts, tokens, wanted, pooling, dtype, tokens_per_batch, tokens_per_shard, progress) -> None:
     with progress_bar(desc=f"{lm.name} reads", total=int(tokens.bounds[-1]), show=progress, unit="token") as bar:
         for docs in plan_shards(tokens.lengths, tokens_per_shard):
             lengths = tokens.lengths[slice(*docs)]
-            if writer.keep(docs):
+            if writer.keep(docs[0]) == docs[1]:
                 bar.update(int(lengths.sum()))
                 continue
             rows = lengths if pooling == "none" else (lengths > 0).astype(np.int64)
@@ -212,7 +221,7 @@ def _write(writer, lm, texts, tokens, wanted, pooling, dtype, tokens_per_batch, 
             writer.add(docs, int(rows.sum()), _shard_tensors(texts, tokens, docs, found, rows, pooling))
     import torch, transformers
     seen = np.unique(tokens.id).tolist()
-    writer.finish({"d_model": lm.d_model, "id_kind": "int" if texts.ids.dtype.kind == "i" else "str", "n_tokens": int(tokens.bounds[-1]),
+    writer.finish({"d_model": lm.d_model, "modality": "text", "row_columns": list(_TOKEN_COLUMNS) if pooling == "none" else ["start", "end"], "id_kind": "int" if texts.ids.dtype.kind == "i" else "str", "n_tokens": int(tokens.bounds[-1]),
                    "n_truncated": int(tokens.truncated.sum()), "n_empty": int((tokens.lengths == 0).sum()),
                    "software": {"k2nb": __version__, "torch": torch.__version__, "transformers": transformers.__version__}},
                   dict(zip(seen, token_strings(lm.tokenizer, seen))) if pooling == "none" else None)
