@@ -108,6 +108,7 @@ def keep_tokens(
     eos_id: int | None = None,  # the marker before which a sequence ends; None: it ends where the text does
     pad_id: int | None = None,  # padding, if it stands in the text before the marker
     filter_non_text: bool = False,  # only tokens with a letter or digit
+    bare: bool = False,  # True: a text without tokens of its own keeps its special ones, as a decoder's start token
 ) -> np.ndarray:  # (N,) bool
     "Which tokens belong to the sequence and count."
     keep, own = np.ones(len(tokens.id), bool), ~tokens.special
@@ -125,6 +126,7 @@ def keep_tokens(
         letters = np.concatenate([[0], np.cumsum(_chars(texts, str.isalnum))])
         base = np.repeat(_char_starts(texts), tokens.lengths)
         keep &= letters[base + tokens.end] > letters[base + tokens.start]
+    if bare: return keep
     n_own = np.add.reduceat(np.append(keep & own, False), tokens.bounds[:-1]) * (tokens.lengths > 0)
     return keep & np.repeat(n_own > 0, tokens.lengths)
 
