@@ -237,14 +237,14 @@ def _check_lengths(job: _Job, source: TextSource, on_long: str, on_empty: str) -
     if long: raise InputError(f"text in {name_rows(long)} is {_too_long(job.lm)}; on_long='truncate' cuts")
 
 
-def _too_long(lm: LoadedModel) -> str: return f"longer than the {lm.context} tokens that {lm.name} can take (special tokens included"
+def _too_long(lm: LoadedModel) -> str: return f"longer than the {lm.context} tokens that {lm.name} can take (special tokens included)"
 
 
 def _say(store: ActivationStore, lm: LoadedModel) -> None:
     "One warning for texts that are cut, and one for those without rows."
     m = store.manifest
     if m["n_truncated"]:
-        warnings.warn(f"{m['n_truncated']} of {m['n_docs']} texts are {_too_long(lm)}; the longest has {m['longest']:,}); they were cut. store.truncated says which", stacklevel=3)
+        warnings.warn(f"{m['n_truncated']} of {m['n_docs']} texts are {_too_long(lm)}; the longest has {m['longest']:,}. They were cut. store.truncated says which", stacklevel=3)
     if m["n_empty"]:
         which = f"row{'s' * (m['n_empty'] > 1)} {', '.join(map(str, m['first_empty']))}" + (", …" if m["n_empty"] > 10 else "")
         why = "are empty" if store.granularity in ("token", "document") and not {"eos_token", "filter_non_text"} & set(m["made_from"]) else "have nothing to pool"

@@ -232,23 +232,29 @@ def _fields(items: Iterable, input_col, id_col, target_col) -> Iterator[list]:
         yield [item[c] if c is not None else None for c in (id_col, input_col, target_col)] if table else [None, item, None]
 
 
+class _Nameless:
+    "A temporary file without a name, closed when nobody can read from it any more."
+    def __init__(self, folder): self.file = tempfile.TemporaryFile(dir=folder)
+    def __del__(self): self.file.close()
+
+
 def _spooled(items: Iterable, columns: tuple, ids: _Ids, folder: Path, bar) -> tuple[Callable, int]:
     "Write a generator's texts to a nameless file as they come; (how to read them again, how many)."
     folder.mkdir(parents=True, exist_ok=True)
-    file, ends, n = tempfile.TemporaryFile(dir=folder), [0], 0
+    kept, ends, n = _Nameless(folder), [0], 0
     for rows in _by(_BATCH, _fields(items, *columns)):
         cols = [None if all(x is None for x in c) and k != 1 else list(c) for k, c in enumerate(zip(*rows))]
         t = _piece(cols, n, ids)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in zip(t.ids.tolist(), t.texts, t.targets or [None] * len(t)))
-        ends.append(ends[-1] + file.write(lines.encode()))
+        ends.append(ends[-1] + kept.file.write(lines.encode()))
         n += len(t)
         bar.update(len(t))
-    file.flush()
+    kept.file.flush()
 
     def read(first):
         for k in range(first // _BATCH, len(ends) - 1):
-            file.seek(ends[k])
-            ids, texts, targets = map(list, zip(*map(json.loads, file.read(ends[k + 1] - ends[k]).decode().split("\n")[:-1])))
+            kept.file.seek(ends[k])
+            ids, texts, targets = map(list, zip(*map(json.loads, kept.file.read(ends[k + 1] - ends[k]).decode().split("\n")[:-1])))
             ids = np.array(ids, np.int64) if isinstance(ids[0], int) else np.array([*ids, None], object)[:-1]
             yield Texts(ids, texts, None if targets[0] is None else targets)[max(0, first - k * _BATCH):]
 
