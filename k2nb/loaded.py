@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .core import InputError, check_choice, hash_array, hash_json
-from .families import PARTS, Family, find_family, follow
+from .discover import discover_family
+from .families import FAMILIES, PARTS, Family, find_family, follow
 
 # %% ../nbs/02a_loaded.ipynb #c005
 # what says nothing about activations: where a model came from, how it is spelt, what is reported, what heads would do
@@ -232,6 +233,8 @@ def wrap_model(
     config = getattr(model, "config", None)
     if not hasattr(config, "to_json_string"): raise InputError(f"model must be a transformers model, got {type(model).__name__}")
     base, name = getattr(model, "base_model", model), name or getattr(config, "_name_or_path", "") or type(model).__name__
-    lm = choose_side(LoadedModel(name, base, tokenizer, find_family(config, family), processor=processor), side)
+    unknown = family is None and config.model_type not in FAMILIES
+    row = discover_family(base) if unknown else find_family(config, family)
+    lm = choose_side(LoadedModel(name, base, tokenizer, row, processor=processor), side)
     _check_layout(lm)
     return lm

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from .core import InputError, MissingFileError, StoreError, check_choice, choose_device
-from .families import Family, find_family
+from .families import FAMILIES, Family, find_family
 from .loaded import LoadedModel, pick_side, wrap_model
 
 # %% ../nbs/02d_loading.ipynb #c005
@@ -87,6 +87,11 @@ def _load_processor(source: str, name: str, is_folder: bool, how: dict):
     with _loading("the image processor", name, is_folder): return AutoImageProcessor.from_pretrained(source, **how)
 
 
+def _reads_images(config, row: Family | None) -> bool:
+    if row is not None: return row.modality == "image"
+    return hasattr(config, "image_size") and not hasattr(config.get_text_config(), "vocab_size")
+
+
 def _load_weights(source: str, name: str, is_folder: bool, how: dict) -> tuple:
     "(model, names of weights that the files do not have, or have in another shape)"
     from transformers import AutoModel
@@ -120,12 +125,11 @@ def load_model(
     offline = is_folder or local_files_only or not _hub_answers(source, revision)
     how = {"local_files_only": offline, "trust_remote_code": False, **({"revision": revision} if revision else {})}
     with _loading("the configuration", name, is_folder): config = AutoConfig.from_pretrained(source, **how)
-    row = find_family(config, family)
-    if side is not None: pick_side(row, side, name)  # before the weights are fetched
-    load = _load_processor if row.modality == "image" else _load_tokenizer
+    row = find_family(config, family) if family is not None or config.model_type in FAMILIES else None  # None: found when the model is there
+    if side is not None and row is not None: pick_side(row, side, name)  # before the weights are fetched
+    kind, load = ("processor", _load_processor) if _reads_images(config, row) else ("tokenizer", _load_tokenizer)
     reader = load(source, name, is_folder, how)
     model, lost = _load_weights(source, name, is_folder, how | {"config": config, "dtype": dtype})
-    seen = {"processor": reader} if row.modality == "image" else {"tokenizer": reader}
-    lm = wrap_model(model.to(device).eval().requires_grad_(False), name=name, family=family, side=side, **seen)
+    lm = wrap_model(model.to(device).eval().requires_grad_(False), name=name, family=family, side=side, **{kind: reader})
     _check_whole(lm, lost)
     return lm
