@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['find_words', 'align_tokens', 'pool_spans']
 
-# %% ../../nbs/14_align.ipynb #c002
+# %% ../../nbs/14_align.ipynb #c003
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..core import InputError, check_choice, check_matrix
+from .pool import POOLINGS, pool_rows
+from .units import Intervals, overlaps, whole_numbers
 
-# %% ../../nbs/14_align.ipynb #c004
+# %% ../../nbs/14_align.ipynb #c005
 def find_words(
     text: str,  # the text
     words: Sequence[str],  # its words in order, nothing left out
@@ -29,14 +31,13 @@ def find_words(
         at += len(word)
     return out
 
-# %% ../../nbs/14_align.ipynb #c008
-def _intervals(table: pd.DataFrame, what: str) -> tuple[np.ndarray, np.ndarray]:
+# %% ../../nbs/14_align.ipynb #c009
+def _intervals(table: pd.DataFrame, what: str, doc: np.ndarray) -> Intervals:
     "start and end as int64, checked."
-    for column in ("doc_id", "start", "end"): check_choice(column, list(table.columns), f"column of {what}")
-    start, end = (pd.to_numeric(table[c]).to_numpy(dtype=np.int64) for c in ("start", "end"))
+    start, end = (whole_numbers(table, c, what) for c in ("start", "end"))
     if (bad := np.flatnonzero((start > end) | (start < 0))).size:
         raise InputError(f"{what}: row {bad[0]} has start {start[bad[0]]} and end {end[bad[0]]}; 0 ≤ start ≤ end is needed")
-    return start, end
+    return Intervals(doc, start, end)
 
 
 def _without_space(tokens: pd.DataFrame, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -50,31 +51,15 @@ def _without_space(tokens: pd.DataFrame, start: np.ndarray, end: np.ndarray) -> 
 
 def _overlaps(tokens: pd.DataFrame, spans: pd.DataFrame, block: int = 1 << 21) -> Iterator[tuple]:
     "Blocks of (row of tokens, row of spans, characters shared), for every pair that shares some; all pairs of a token are in one block."
-    (s, e), (a, b) = _intervals(tokens, "tokens"), _intervals(spans, "spans")
-    if not len(s) or not len(a): return
+    for table, what in ((tokens, "tokens"), (spans, "spans")): check_choice("doc_id", list(table.columns), f"column of {what}")
     kinds = [pd.api.types.infer_dtype(table["doc_id"]) for table in (tokens, spans)]
     if set(kinds) == {"string", "integer"}:
         raise InputError(f"doc_id is {kinds[0]} in tokens and {kinds[1]} in spans, so that no row would match")
-    s = _without_space(tokens, s, e)
     docs = pd.factorize(pd.concat([tokens["doc_id"], spans["doc_id"]], ignore_index=True))[0].astype(np.int64)
-    stretch = int(max(e.max(), b.max())) + 1
-    t_doc, s_doc = docs[:len(s)] * stretch, docs[len(s):] * stretch
-    order = np.argsort(a + s_doc, kind="stable")
-    first, last = (a + s_doc)[order], np.maximum.accumulate((b + s_doc)[order])
-    lo = np.searchsorted(last, s + t_doc, side="right")
-    n = np.maximum(np.searchsorted(first, e + t_doc, side="left") - lo, 0)
-    edges = np.concatenate([[0], np.cumsum(n)])
-    at = 0
-    while at < len(s):
-        to = max(int(np.searchsorted(edges, edges[at] + block, side="right")) - 1, at + 1)
-        rows = np.repeat(np.arange(at, to), n[at:to])
-        cols = order[np.arange(len(rows)) - np.repeat(edges[at:to] - edges[at], n[at:to]) + np.repeat(lo[at:to], n[at:to])]
-        shared = np.minimum(e[rows], b[cols]) - np.maximum(s[rows], a[cols])
-        keep = (shared > 0) & (t_doc[rows] == s_doc[cols])
-        yield rows[keep], cols[keep], shared[keep]
-        at = to
+    t, u = _intervals(tokens, "tokens", docs[:len(tokens)]), _intervals(spans, "spans", docs[len(tokens):])
+    yield from overlaps(Intervals(t.doc, _without_space(tokens, t.start, t.end), t.end), u, block)
 
-# %% ../../nbs/14_align.ipynb #c010
+# %% ../../nbs/14_align.ipynb #c011
 def align_tokens(
     tokens: pd.DataFrame,  # doc_id, start, end (and token, if leading spaces are to be seen), as `store.tokens`
     spans: pd.DataFrame,  # doc_id, start, end: words, entities, sentences; any order, overlapping or not
@@ -87,34 +72,23 @@ def align_tokens(
         out[row] = cols[order][first]
     return out
 
-# %% ../../nbs/14_align.ipynb #c022
+# %% ../../nbs/14_align.ipynb #c025
 def pool_spans(
     vectors,  # (n, d) one row a token, as `store.vectors(layer, part)`
     tokens: pd.DataFrame,  # n lines: doc_id, start, end (and token), as `store.tokens`
     spans: pd.DataFrame,  # doc_id, start, end
-    how: str = "mean",  # "mean", "sum", "max", or the "first" or "last" token's vector
+    how: str = "mean",  # "mean", "sum", "max", "signed_max", or the "first" or "last" token's vector
 ) -> tuple[np.ndarray, np.ndarray]:  # (n_spans, d) float32 (float64 stays so), NaN where there is no row; (n_spans,) bool: has rows
     "Token vectors pooled into spans; a token counts in every span that it shares characters with."
-    check_choice(how, ("mean", "sum", "max", "first", "last"), "how")
+    import torch
+    check_choice(how, POOLINGS, "how")
     X = check_matrix(vectors, "vectors", min_rows=0)
     if len(X) != len(tokens): raise InputError(f"there are {len(X)} vectors and {len(tokens)} lines of tokens; one line a vector is needed")
-    X = X.astype(np.float32) if X.dtype == np.float16 else X
     pairs = [block[:2] for block in _overlaps(tokens, spans)]
     rows, cols = (np.concatenate(x) for x in zip(*pairs)) if pairs else (np.zeros(0, np.int64),) * 2
-    order = np.lexsort((rows, cols))
-    rows, n = rows[order], np.bincount(cols, minlength=len(spans))
-    out, ends = np.full((len(spans), X.shape[1]), np.nan, X.dtype), np.cumsum(n)
-    out[n > 0] = _pool(X, rows, ends[n > 0] - n[n > 0], n[n > 0], how)
+    rows, n = rows[np.lexsort((rows, cols))], np.bincount(cols, minlength=len(spans))
+    bounds = np.concatenate([[0], np.cumsum(n[n > 0])])
+    X = np.require(X, np.float32 if X.dtype == np.float16 else None, ["C", "W"])  # torch shares memory only with arrays that may be written
+    out = np.full((len(spans), X.shape[1]), np.nan, X.dtype)
+    out[n > 0] = pool_rows(torch.from_numpy(X), torch.from_numpy(rows), torch.from_numpy(bounds), how).numpy()
     return out, n > 0
-
-
-def _pool(X, rows, begins, n, how) -> np.ndarray:
-    "Pool X[rows] over stretches that begin at `begins` and are `n` long, none of them empty."
-    if how == "first": return X[rows[begins]]
-    if how == "last": return X[rows[begins + n - 1]]
-    out, step = np.empty((len(n), X.shape[1]), X.dtype), 4096
-    for i in range(0, len(n), step):  # the gathered rows are a copy: keep it small
-        a, m = begins[i:i + step], n[i:i + step]
-        op = np.maximum if how == "max" else np.add
-        out[i:i + step] = op.reduceat(X[rows[a[0]:a[-1] + m[-1]]], a - a[0], axis=0)
-    return out / n[:, None].astype(X.dtype) if how == "mean" else out

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GRANULARITIES', 'split_words', 'split_sentences', 'Intervals', 'overlaps', 'spread', 'keep_tokens', 'Units',
-           'find_units', 'SpanTable']
+           'find_units', 'SpanTable', 'whole_numbers']
 
 # %% ../../nbs/10b_units.ipynb #c003
 from collections.abc import Iterator, Sequence
@@ -208,10 +208,10 @@ class SpanTable:
         table: pd.DataFrame,  # doc_id, start, end: characters of that document's text
     ):
         if not isinstance(table, pd.DataFrame): raise InputError(f"spans must be a DataFrame of doc_id, start, end, got {type(table).__name__}")
-        for column in ("doc_id", "start", "end"): check_choice(column, list(table.columns), "column of spans")
+        check_choice("doc_id", list(table.columns), "column of spans")
         if not len(table): raise InputError("spans is empty: there is nothing to pool over")
+        self.spans = np.stack([whole_numbers(table, c) for c in ("start", "end")], 1)
         self.ids = table["doc_id"].tolist()
-        self.spans = np.stack([_whole(table, c) for c in ("start", "end")], 1)
         bad = np.flatnonzero((self.spans[:, 0] >= self.spans[:, 1]) | (self.spans[:, 0] < 0)).tolist()
         if bad: raise InputError(f"spans: 0 ≤ start < end is needed, but not so in {name_rows(bad)}")
         self._rows: dict = {}
@@ -241,8 +241,14 @@ class SpanTable:
             raise InputError(f"spans: doc_id {self.ids[rows[0]]!r} belongs to no text: see {name_rows(rows)}")
 
 
-def _whole(table: pd.DataFrame, column: str) -> np.ndarray:
+def whole_numbers(
+    table: pd.DataFrame,  # any table
+    column: str,  # one of its columns
+    what: str = "spans",  # the table's name, for messages
+) -> np.ndarray:  # (n,) int64
+    "A column of whole numbers. Raises `InputError` that names the rows where there is none."
+    check_choice(column, list(table.columns), f"column of {what}")
     numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     bad = np.flatnonzero(~np.isfinite(numbers) | (numbers != np.rint(numbers))).tolist()
-    if bad: raise InputError(f"spans: column {column!r} must hold whole numbers, but not so in {name_rows(bad)}")
+    if bad: raise InputError(f"{what}: column {column!r} must hold whole numbers, but not so in {name_rows(bad)}")
     return numbers.astype(np.int64)
