@@ -20,7 +20,7 @@ from .columns import GRANULARITIES, POOLINGS, ROW_COLUMNS, DocumentColumns, docu
 from .shards import SCHEMA, parse_name, shard_entry, tensor_name, unpack_strings, widen
 
 # %% ../../nbs/10_store.ipynb #c004
-_all_ = ["GRANULARITIES", "POOLINGS", "ROW_COLUMNS", "document_columns"]  # handed on: who writes a store needs the names that its readers know
+_all_ = ["GRANULARITIES", "POOLINGS", "ROW_COLUMNS", "document_columns"]  # handed on: writers need the names that readers know
 
 # %% ../../nbs/10_store.ipynb #c006
 class _Facts(DocumentColumns):
@@ -106,13 +106,13 @@ class _Table(_Keys):
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """One line per row: doc_id, and what the store knows of rows: position, token_id, span (number in the table of spans that was given), row and col
-        (of a patch), start and end (character offsets), special. Kept once made."""
+        """One line per row: doc_id, and what the store knows of rows: position, token_id, span (number in the table of spans that was
+        given), row and col (of a patch), start and end (character offsets), special. Kept once made."""
         return self._row_table(0, len(self))
 
     @cached_property
     def tokens(self) -> pd.DataFrame:
-        "`rows` of a store of tokens, with their strings: doc_id, position, token_id, token, start, end, special. `NoTokensError` for others."
+        "`rows` of tokens, with their strings: doc_id, position, token_id, token, start, end, special. `NoTokensError` for other rows."
         return self._token_table(0, len(self))
 
     def _row_table(self, start: int, stop: int) -> pd.DataFrame:
@@ -187,7 +187,8 @@ def _wanted_rows(rows, n: int) -> slice | np.ndarray:
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
         raise InputError(f"rows must be a slice, n integers or {n} booleans, got {rows.dtype} of shape {rows.shape}")
     rows = rows.astype(np.int64)
-    if rows.size and not (-n <= rows.min() and rows.max() < n): raise InputError(f"rows must lie in 0 to {n - 1}, got {rows.min()} to {rows.max()}")
+    if rows.size and not (-n <= rows.min() and rows.max() < n):
+        raise InputError(f"rows must lie in 0 to {n - 1}, got {rows.min()} to {rows.max()}")
     return np.where(rows < 0, rows + n, rows)
 
 # %% ../../nbs/10_store.ipynb #c014
@@ -218,7 +219,8 @@ class _Vectors(_Table):
 def _rows_text(granularity: str, pooling: str) -> str:
     "What a store's rows are called."
     if pooling == "none": return f"{granularity} vectors, not pooled"
-    if granularity in ("document", "image"): return f"vectors, one {'a' if granularity == 'document' else 'an'} {granularity} (pooling {pooling!r})"
+    if granularity == "document": return f"vectors, one a document (pooling {pooling!r})"
+    if granularity == "image": return f"vectors, one an image (pooling {pooling!r})"
     return f"{granularity} vectors (pooling {pooling!r})"
 
 

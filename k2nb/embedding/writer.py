@@ -74,7 +74,8 @@ def read_manifest(
     manifest = read_json(path/"manifest.json", SCHEMA)
     if manifest.get("kind") != "activations": raise StoreError(f"{path/'manifest.json'} does not describe a store of activations")
     if manifest["schema_version"] < SCHEMA:
-        raise StoreError(f"{path} was laid out by an earlier k2nb ({manifest['schema_version']}, now {SCHEMA}): embed again with overwrite=True")
+        raise StoreError(f"{path} was laid out by an earlier k2nb (layout {manifest['schema_version']}, now {SCHEMA}): "
+                         "embed again with overwrite=True")
     _check_files(path, manifest)
     return manifest
 
@@ -109,7 +110,8 @@ def _claims(path: Path) -> list[dict]:
 def _differences(theirs: Mapping, ours: Mapping) -> str:
     def short(x): return f"{x[:8]}…" if isinstance(x, str) and re.fullmatch("[0-9a-f]{32}", x) else repr(x)
     names = [n for n in sorted({*theirs, *ours}) if theirs.get(n) != ours.get(n)]
-    return "; ".join(f"{n} is {short(theirs.get(n))} there and {short(ours.get(n))} here" for n in names) or "its layout is of another version"
+    told = "; ".join(f"{n} is {short(theirs.get(n))} there and {short(ours.get(n))} here" for n in names)
+    return told or "its layout is of another version"
 
 
 def _check_folder(path: Path) -> None:
@@ -128,12 +130,14 @@ def _clear(path: Path) -> None:
 # %% ../../nbs/10a_writer.ipynb #c015
 class _Background:
     "One call at a time in a thread; what it raises comes back at the next occasion."
-    def __init__(self): self._thread, self._raised = None, None
+    def __init__(self): self._thread, self._ended, self._raised = None, threading.Event(), None
 
     def start(self, call, *args) -> None:
         def run():
             try: call(*args)
             except BaseException as e: self._raised = e
+            finally: self._ended.set()
+        self._ended.clear()
         self._thread = threading.Thread(target=run, name="k2nb-shard")
         self._thread.start()
 
@@ -142,6 +146,7 @@ class _Background:
         interrupt = None
         while self._thread is not None:
             try:
+                self._ended.wait()  # not Thread.join: before Python 3.13 a Ctrl-C in it makes the thread look ended
                 self._thread.join()
                 self._thread = None
             except KeyboardInterrupt as e: interrupt = e
@@ -205,9 +210,10 @@ class _Claim:
         try: yield
         except K2Error: raise
         except OSError as e:
-            safe = "none" if not self._entries else f"{len(self._entries)}, documents 0 to {max(x['docs'][1] for x in self._entries.values()) - 1},"
-            raise StoreError(f"{self.path} cannot be written: {e.strerror or e}. Of its shards {safe} are safe on disk. "
-                             f"When it can be written again (room, rights), {_AGAIN}, and it goes on from there") from e
+            stop = max((x["docs"][1] for x in self._entries.values()), default=0)
+            safe = f"Documents 0 to {stop - 1} are safe on disk" if stop else "No document was written"
+            raise StoreError(f"{self.path} cannot be written: {e.strerror or e}. {safe}. When it can be written again (room, rights), "
+                             f"{_AGAIN}, and it goes on from there") from e
 
     def _raise_behind(self) -> None:
         with self._saying(): self._behind.check()
@@ -216,8 +222,8 @@ class _Claim:
 class StoreWriter(_Claim):
     """Writes a store shard by shard, and keeps the good shards that an interrupted run with the same key left.
 
-    A context manager that holds the folder while it is open: another process waits for it. Raises `InputError` (the folder holds other things) or `StoreError`
-    (another key, or the folder cannot be written)."""
+    A context manager that holds the folder while it is open: another process waits for it. Raises `InputError` (the folder
+    holds other things) or `StoreError` (another key, or the folder cannot be written)."""
 
     def finished(self) -> bool:  # the store is there, whole: nothing is left to do
         "Whether the folder holds this store already. A manifest whose shards are missing or cut is taken back."
@@ -249,7 +255,8 @@ class StoreWriter(_Claim):
     ) -> None:
         "Hand over the next shard. Returns when the one before it is on disk; this one is written meanwhile."
         self.settle()
-        facts = {"key": self.key, "made_from": self.made_from, "model_name": self.model_name, "docs": [int(i) for i in docs], "rows": int(rows)}
+        facts = {"key": self.key, "made_from": self.made_from, "model_name": self.model_name}
+        facts |= {"docs": [int(i) for i in docs], "rows": int(rows)}
         self._behind.start(self._write, self._next, self.next_file, tensors, facts)
         self._next += 1
 
