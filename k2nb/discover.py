@@ -39,7 +39,7 @@ def _find_blocks(model) -> tuple[str, Any]:
 
 # %% ../nbs/02c_discover.ipynb #c007
 def _some_input(model, step: int = 0) -> dict:
-    "Random token ids (2, 6), or pictures of the configuration's size; `step` makes the last token another one."
+    "Random token ids (2, 6), or pictures of the configuration's size; `step` makes all tokens but the first other ones."
     import torch
     first = next(model.parameters())
     if model.main_input_name == "pixel_values":
@@ -49,7 +49,7 @@ def _some_input(model, step: int = 0) -> dict:
     if model.main_input_name != "input_ids": raise _no_layout(model, f"it reads {model.main_input_name}, neither token ids nor pictures")
     n = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(n // 2, n, (2, 6), generator=torch_rng(0))  # the upper half holds no special tokens
-    ids[:, -1] = n // 2 + (ids[:, -1] - n // 2 + step) % (n - n // 2)
+    ids[:, 1:] = n // 2 + (ids[:, 1:] - n // 2 + step) % (n - n // 2)
     return {"input_ids": ids.to(first.device)}
 
 
@@ -158,7 +158,7 @@ def _first_vectors(model, last, step: int) -> list:
 
 
 def _sees_later(model, last, eps: float) -> bool:
-    "Whether the first token's vector changes with the last token, beyond rounding; an error if it changes by itself."
+    "Whether the first token's vector changes with those after it, beyond rounding; an error if it changes by itself."
     once, again = _first_vectors(model, last, 0), _first_vectors(model, last, 0)
     if _error(once, again) > eps: raise _no_layout(model, "the same input gives another vector each time")
     return model.main_input_name == "pixel_values" or _error(_first_vectors(model, last, 1), once) > eps
