@@ -51,9 +51,9 @@ class ShardColumns:
         self._row_bounds = np.cumsum([0, *(s["rows"] for s in self.manifest["shards"])])
         self._first_docs = [s["docs"][0] for s in self.manifest["shards"]]
 
-    def _map(self, number: int) -> dict[str, np.ndarray]:
+    def _map(self, number: int, scattered: bool = False) -> dict[str, np.ndarray]:
         "The arrays of a shard, mapped anew: what a caller changed in an earlier map is not seen here."
-        tensors, facts = map_tensors(self._files[number])
+        tensors, facts = map_tensors(self._files[number], scattered)
         if facts["hash"] != self.manifest["shards"][number]["hash"]:
             raise StoreError(f"{self._files[number]} is not the file that was there when the store was opened: open the store again")
         return tensors
@@ -78,8 +78,9 @@ class ShardColumns:
         some = self._map(int(shard[0]) if len(shard) else 0)[name]
         out = np.empty((len(rows), *some.shape[1:]), some.dtype)
         for i in np.unique(shard).tolist():
-            here = shard == i
-            out[here] = self._map(i)[name][rows[here] - self._row_bounds[i]]
+            here, (a, b) = shard == i, self._row_bounds[i:i + 2]
+            few = np.count_nonzero(here) * 32 < b - a
+            out[here] = self._map(i, few)[name][rows[here] - a]
         return out
 
 # %% ../../nbs/10_columns.ipynb #c009

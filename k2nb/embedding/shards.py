@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'tensor_name', 'parse_name', 'pack_strings', 'unpack_string
            'widen', 'shard_entry', 'check_shard']
 
 # %% ../../nbs/10_shards.ipynb #c003
-import json, math, os, struct
+import json, math, mmap, os, struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -163,10 +163,13 @@ def read_facts(
 
 def map_tensors(
     path: str | Path,  # a file that `write_shard` wrote
+    scattered: bool = False,  # True: a few rows here and there will be read, so that the system should not read ahead
 ) -> tuple[dict[str, np.ndarray], dict]:  # name -> memory-mapped array (bfloat16 as raw uint16); the facts from the header
     "Map a shard into memory. Raises `MissingFileError`, or `StoreError` if it is no shard, or only part of one."
     header = _header(path)
-    raw = np.asarray(np.memmap(path, np.uint8, mode="c"))
+    with open(path, "rb") as f: pages = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
+    if scattered and hasattr(mmap, "MADV_RANDOM"): pages.madvise(mmap.MADV_RANDOM)
+    raw = np.frombuffer(pages, np.uint8)
     return {name: raw[a:b].view(dtype).reshape(shape) for name, (dtype, shape, a, b) in header.tensors.items()}, header.facts
 
 

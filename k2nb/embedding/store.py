@@ -146,7 +146,7 @@ class Document:
     ):
         self._store = store
         shard = bisect.bisect_right(store._first_docs, index) - 1
-        t, k = store._map(shard), index - store._first_docs[shard]
+        t, k = store._map(shard, scattered=True), index - store._first_docs[shard]
         ends = np.cumsum(t["doc.rows"][:k + 1], dtype=np.int64) + store._row_bounds[shard]
         self._range = [int(ends[-1] - t["doc.rows"][k]), int(ends[-1])]
         self.truncated = bool(t["doc.truncated"][k])
