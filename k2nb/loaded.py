@@ -112,6 +112,7 @@ class LoadedModel(_Facts):
     @property
     def vocabulary(self) -> int:
         "How many token ids it has vectors for."
+        if self.modality == "image": raise InputError(f"{self.name} reads images and has no vocabulary")
         return self.model.get_input_embeddings().weight.shape[0]
     @property
     def pad_id(self) -> int:

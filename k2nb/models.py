@@ -108,12 +108,12 @@ def _keys(lm: LoadedModel, wanted) -> list:
 
 def visit_parts(
     lm: LoadedModel,  # the model to run; left as it was
-    inputs: Mapping[str, Any],  # what it reads: `input_ids` (B, T) and `attention_mask`, 0 for padding, which stands on the right, or None;
-    # on the decoder side also `decoder_input_ids` (None: its start token alone) and `decoder_attention_mask`; of images `pixel_values`
+    inputs: Mapping[str, Any],  # its `input_ids` (B, T) and `attention_mask` or None; for a decoder `decoder_…` of both as well; `pixel_values`
     wanted: Iterable[tuple[int | None, str]] | None,  # keys as `check_wanted` gives them; None: rs of all layers
     see: Callable[[tuple, Any], None],  # called with (key, (B, T, d_model) tensor); what follows may change it: copy at once
 ) -> None:
-    "One forward under inference mode, that shows each wanted part when it exists and stops after the last."
+    """One forward under inference mode, that shows each wanted part when it exists and stops after the last. Padding is 0 in a mask and stands
+    on the right; a decoder without `decoder_input_ids` reads its start token alone. Raises `InputError` for input that does not fit the model."""
     wanted = _keys(lm, wanted)
     ready, shape = _ready_inputs(lm, inputs)
 
