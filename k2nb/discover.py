@@ -19,19 +19,23 @@ _ATTENTION = re.compile("attn|attention", re.I)
 
 def _no_layout(model, why: str) -> UnknownNameError:
     name = getattr(model.config, "model_type", None)
-    return UnknownNameError(f"model_type={name!r} is not among the known families, and the layout of {type(model).__name__} could not be found "
-                            f"by structure: {why}. {describe(name)}")
+    return UnknownNameError(f"model_type={name!r} is not among the known families, and the layout of {type(model).__name__} "
+                            f"could not be found by structure: {why}. {describe(name)}")
 
 
 def _settings(model) -> Any: return model.config.get_text_config() if model.main_input_name == "input_ids" else model.config
+
+
+def _has_attention(block) -> bool:
+    return any(_ATTENTION.search(f"{name} {type(m).__name__}") for name, m in block.named_modules() if name)
 
 
 def _find_blocks(model) -> tuple[str, Any]:
     "(path, list of blocks), or an error if there is not exactly one."
     from torch.nn import ModuleList
     n = getattr(_settings(model), "num_hidden_layers", None)
-    named = lambda block: any(_ATTENTION.search(f"{name} {type(m).__name__}") for name, m in block.named_modules() if name)
-    lists = {path: m for path, m in model.named_modules() if isinstance(m, ModuleList) and len(m) == (n or len(m)) and len(m) and named(m[0])}
+    lists = {path: m for path, m in model.named_modules() if isinstance(m, ModuleList) and len(m) and len(m) == (n or len(m))}
+    lists = {path: m for path, m in lists.items() if _has_attention(m[0])}
     if len(lists) != 1:
         raise _no_layout(model, f"{'no' if not lists else len(lists)} lists of {n or 'some'} blocks with attention in them"
                                 + (f" ({', '.join(lists)})" if lists else ""))
@@ -55,7 +59,8 @@ def _some_input(model, step: int = 0) -> dict:
 
 def _record(model, blocks, inputs: dict) -> dict:
     "(path within a block, \"in\" or \"out\") -> one (B, T, d) copy a block, in the order of the calls; path \"\" is the block itself."
-    spots = {(i, path, way): (module, way == "in") for i, block in enumerate(blocks) for path, module in block.named_modules() for way in ("in", "out")}
+    spots = {(i, path, way): (module, way == "in")
+             for i, block in enumerate(blocks) for path, module in block.named_modules() for way in ("in", "out")}
     d, found, (B, T) = _settings(model).hidden_size, {}, (*next(iter(inputs.values())).shape,)[:2]
 
     def see(key, x):
@@ -66,8 +71,8 @@ def _record(model, blocks, inputs: dict) -> dict:
     try: run_hooked(model, inputs | quiet_arguments(model), spots, see)
     except Exception as e: raise _no_layout(model, f"a forward of random input failed with {type(e).__name__}: {e}") from e
     record = {key: [xs[i] for i in sorted(xs)] for key, xs in found.items() if len(xs) == len(blocks)}
-    if ("", "in") not in record or ("", "out") not in record: raise _no_layout(model, f"its blocks do not take and give (batch, tokens, {d})")
-    return record
+    if {("", "in"), ("", "out")} <= record.keys(): return record
+    raise _no_layout(model, f"its blocks do not take and give (batch, tokens, {d})")
 
 # %% ../nbs/02c_discover.ipynb #c009
 def _error(xs: list, ys: list) -> float:
@@ -169,14 +174,15 @@ def discover_family(
 ) -> Family:  # with `found` set
     "The layout of a model, measured. Raises `UnknownNameError`, which says what was looked for, if it cannot be made out."
     import torch
-    if getattr(model.config, "is_encoder_decoder", False): raise _no_layout(model, "an encoder–decoder has two sides, which must be told apart by hand")
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise _no_layout(model, "an encoder–decoder has two sides, which must be told apart by hand")
     path, blocks = _find_blocks(model)
     eps = max(3e-5, 6 * torch.finfo(next(model.parameters()).dtype).eps)  # rounding, as a share of the largest number
     r = _Reading(_record(model, blocks, _some_input(model)), blocks[0], eps)
     layout = _sum_layout(r) or _norm_layout(r)
     if layout is None:
-        raise _no_layout(model, f"in {path} no output of attention and of another module add up to a block's step, nor to what its norms are fed. "
-                                f"Looked at: {', '.join(r.out)}")
+        raise _no_layout(model, f"in {path} no output of attention and of another module add up to a block's step, nor to what its norms "
+                                f"are fed. Looked at: {', '.join(r.out)}")
     image = model.main_input_name == "pixel_values"
     return Family(model.config.model_type, blocks=path, bidirectional=_sees_later(model, blocks[-1], eps), found=True, any_size=image,
                   modality="image" if image else "text", unused=_called_later(model, blocks), **layout, **_positions(model))

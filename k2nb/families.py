@@ -18,7 +18,8 @@ from .core import InputError, K2Error, UnknownNameError
 # what can be read of a model; all but `emb` belong to a layer
 PARTS = ("rs", "attn", "mlp", "attn_write", "mlp_write", "cross_attn", "emb")
 
-ModulePath = str | tuple[str, ...]  # a dotted module name; a tuple: names of the same thing in different releases, the first that is there counts
+# a dotted module name; a tuple: names of the same thing in different releases, of which the first that is there counts
+ModulePath = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Family:
     mlp_write: ModulePath | None = None  # where what the MLP adds comes out; None: as `mlp`
     cross_attn: ModulePath | None = None  # a decoder's look at the encoder; None: there is none
     stack: ModulePath = ""  # from the model (without head) to what is run, such as an encoder; "": the model itself
-    positions: str = "max_position_embeddings"  # the configuration's entry that limits the number of tokens; where it has none, nothing does
+    positions: str = "max_position_embeddings"  # the configuration's entry that limits the number of tokens; without one, nothing does
     reserved: int = 0  # how many of those positions are not for text
     unused: tuple[str, ...] = ()  # beginnings of the names of weights that no part depends on
     modality: str = "text"  # "text" or "image"
@@ -95,20 +96,25 @@ FAMILIES: dict[str, Family] = {f.name: f for f in (
     *(Family(name, **_LLAMA) for name in ("llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "olmo", "gemma", "qwen2_moe", "qwen3_moe")),
     Family("mixtral", **_LLAMA | dict(mlp=("mlp", "block_sparse_moe"))),
     *(Family(name, **_SANDWICH) for name in ("gemma2", "gemma3_text", "olmo2")),
-    Family("gemma3", **_SANDWICH, stack="language_model", unused=("vision_tower.", "multi_modal_projector.")),  # its words, not its pictures
+    # its words, not its pictures
+    Family("gemma3", **_SANDWICH, stack="language_model", unused=("vision_tower.", "multi_modal_projector.")),
     *(Family(name, **_BERT) for name in ("bert", "roberta", "xlm-roberta", "camembert", "electra")),
     Family("distilbert", blocks="transformer.layer", attn="attention", mlp="ffn", bidirectional=True, adds=False),
     Family("modernbert", blocks="layers", attn="attn", mlp="mlp", bidirectional=True),
     *(_t5(name) for name in ("t5", "mt5")),
     *(_bart(name, **more) for name, more in {"bart": {}, "marian": {}, "mbart": dict(adds=True), "pegasus": dict(adds=True)}.items()),
     *(Family(name, **_VIT) for name in ("vit", "deit")),
-    Family("dinov2", **_VIT | dict(blocks=("encoder.layer", "layers"), mlp="mlp", attn_write="layer_scale1", mlp_write="layer_scale2", any_size=True)),
+    Family("dinov2", **_VIT | dict(blocks=("encoder.layer", "layers"), mlp="mlp", any_size=True,
+                                   attn_write="layer_scale1", mlp_write="layer_scale2")),
     *(Family(name, **_CLIP) for name in ("clip_vision_model", "siglip_vision_model")),
-    *(Family(name, **_CLIP | dict(unused=("text_model.", "text_projection", "visual_projection", "logit_"))) for name in ("clip", "siglip")),
+    *(Family(name, **_CLIP, unused=("text_model.", "text_projection", "visual_projection", "logit_")) for name in ("clip", "siglip")),
 )}
 
 # %% ../nbs/02_families.ipynb #c011
 def _reserves_padding(c) -> dict: return {"reserved": c.pad_token_id + 1}  # its positions are counted from the padding's id + 1
+
+
+def _sees_unless_decoder(c) -> dict: return {"bidirectional": not getattr(c, "is_decoder", False)}
 
 
 def _sees_both(c) -> dict:
@@ -119,9 +125,8 @@ def _sees_both(c) -> dict:
 
 
 _BY_CONFIG: dict[str, Callable[[Any], dict]] = {  # model_type -> (its text configuration -> the fields of its row that differ)
-    "bert": lambda c: {"bidirectional": not getattr(c, "is_decoder", False)},
-    "electra": lambda c: {"bidirectional": not getattr(c, "is_decoder", False)},
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), lambda c: {"bidirectional": not getattr(c, "is_decoder", False), **_reserves_padding(c)}),
+    **dict.fromkeys(("bert", "electra"), _sees_unless_decoder),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), lambda c: _sees_unless_decoder(c) | _reserves_padding(c)),
     "opt": lambda c: {"adds": c.do_layer_norm_before},
     # the residual may be taken from behind the norm, and then the sum is not of the stream
     "bloom": lambda c: {"adds": not c.apply_residual_connection_post_layernorm},
@@ -141,9 +146,10 @@ def find_family(
     if family is not None and not isinstance(family, Family): raise InputError(f"family must be a Family, got {family!r}")
     if family is not None: return family
     name = getattr(config, "model_type", None)
-    if name not in FAMILIES: raise UnknownNameError(f"model_type={name!r} is not among the known families: {', '.join(FAMILIES)}. {describe(name)}")
+    if name not in FAMILIES:
+        raise UnknownNameError(f"model_type={name!r} is not among the known families: {', '.join(FAMILIES)}. {describe(name)}")
     row = FAMILIES[name]
-    changes = {**_BY_CONFIG[name](_settings(config))} if name in _BY_CONFIG else {}
+    changes = dict(_BY_CONFIG[name](_settings(config))) if name in _BY_CONFIG else {}
     # transformers' own switch for a causal model that was trained on to see in both directions
     if getattr(_settings(config), "is_causal", True) is False and not row.decoder: changes["bidirectional"] = True
     return replace(row, **changes) if any(getattr(row, k) != v for k, v in changes.items()) else row

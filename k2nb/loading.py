@@ -117,7 +117,7 @@ def load_model(
     family: Family | None = None,  # where the parts are; None: looked up by the configuration's model_type, or found by structure
     side: str | None = None,  # of an encoder–decoder, "encoder" (also None) or "decoder"
 ) -> LoadedModel:  # in evaluation mode, its weights without gradients
-    "A model without its head, and its tokenizer or image processor. Code from a checkpoint is never run. What is missing or unknown raises."
+    "A model without its head, and its tokenizer or image processor. Code in a checkpoint is never run. What is missing or unknown raises."
     from transformers import AutoConfig
     if not isinstance(name_or_path, (str, Path)): raise InputError(f"name_or_path must be a name or a path, got {name_or_path!r}")
     name, dtype, device = str(name_or_path), _dtype(dtype), choose_device(device)
@@ -125,7 +125,8 @@ def load_model(
     offline = is_folder or local_files_only or not _hub_answers(source, revision)
     how = {"local_files_only": offline, "trust_remote_code": False, **({"revision": revision} if revision else {})}
     with _loading("the configuration", name, is_folder): config = AutoConfig.from_pretrained(source, **how)
-    row = find_family(config, family) if family is not None or config.model_type in FAMILIES else None  # None: found when the model is there
+    # None: it will be found when the model is there
+    row = find_family(config, family) if family is not None or config.model_type in FAMILIES else None
     if side is not None and row is not None: pick_side(row, side, name)  # before the weights are fetched
     kind, load = ("processor", _load_processor) if _reads_images(config, row) else ("tokenizer", _load_tokenizer)
     reader = load(source, name, is_folder, how)

@@ -12,7 +12,7 @@ from typing import Any
 
 from .core import InputError, K2Error, check_choice
 from .families import FAMILIES, PARTS, Family, quiet_arguments, watch
-from .loaded import LoadedModel, choose_side, wrap_model
+from .loaded import LoadedModel, choose_side, pair, wrap_model
 from .loading import load_model
 
 # %% ../nbs/02_models.ipynb #c004
@@ -46,7 +46,7 @@ def _token_ids(lm: LoadedModel, ids, mask, name: str, mask_name: str) -> tuple:
     ids = torch.as_tensor(ids)
     if ids.ndim != 2 or not ids.numel() or ids.is_floating_point() or ids.dtype == torch.bool:
         raise InputError(f"{name} must be (batch, tokens) integers, got shape {tuple(ids.shape)}, {ids.dtype}")
-    if ids.shape[1] > (lm.context or ids.shape[1]): raise InputError(f"{name} has {ids.shape[1]} tokens a row; {lm.name} accepts {lm.context}")
+    if lm.context and ids.shape[1] > lm.context: raise InputError(f"{name} has {ids.shape[1]} tokens a row; {lm.name} accepts {lm.context}")
     if ids.min() < 0 or ids.max() >= lm.vocabulary:
         raise InputError(f"{name} must lie in 0 to {lm.vocabulary - 1}, got {ids.min()} to {ids.max()}")
     return ids.to(lm.device).long(), None if mask is None else _check_mask(torch.as_tensor(mask), ids, mask_name, lm.device)
@@ -55,8 +55,10 @@ def _token_ids(lm: LoadedModel, ids, mask, name: str, mask_name: str) -> tuple:
 def _check_mask(mask, ids, name: str, device):
     if mask.shape != ids.shape: raise InputError(f"{name} has shape {tuple(mask.shape)}; {tuple(ids.shape)} expected, as the token ids")
     mask = mask.bool()
-    if not mask[:, 0].all(): raise InputError(f"{name} hides a first token, or a whole row: pad on the right, positions are counted from the left")
-    if (mask[:, 1:] & ~mask[:, :-1]).any(): raise InputError(f"{name} has holes: the tokens of a row stand together, its padding behind them")
+    if not mask[:, 0].all():
+        raise InputError(f"{name} hides a first token, or a whole row: pad on the right, positions are counted from the left")
+    if (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise InputError(f"{name} has holes: the tokens of a row stand together, its padding behind them")
     return None if mask.all() else mask.to(device).long()
 
 # %% ../nbs/02_models.ipynb #c015
@@ -77,12 +79,12 @@ def _text_inputs(lm: LoadedModel, inputs: Mapping) -> tuple[dict, Any]:
 def _image_inputs(lm: LoadedModel, inputs: Mapping) -> dict:
     import torch
     x, c = torch.as_tensor(inputs.get("pixel_values", ())), lm.stack.config
-    size = c.image_size if isinstance(c.image_size, (list, tuple)) else (c.image_size, c.image_size)
+    size = pair(c.image_size)
     shape = f"(images, {c.num_channels}, {'height, width' if lm.layout.any_size else f'{size[0]}, {size[1]}'})"
     if x.ndim != 4 or not x.numel() or x.shape[1] != c.num_channels or not (lm.layout.any_size or tuple(x.shape[2:]) == tuple(size)):
         raise InputError(f"pixel_values must be {shape}, as {lm.name}'s image processor makes them, got {tuple(x.shape)}")
-    if not x.is_floating_point() or not torch.isfinite(x).all():
-        raise InputError(f"pixel_values must be finite floating-point numbers, got {x.dtype}{'' if not x.is_floating_point() else ' with NaN or infinity'}")
+    if not x.is_floating_point(): raise InputError(f"pixel_values must be floating-point numbers, got {x.dtype}")
+    if not torch.isfinite(x).all(): raise InputError("pixel_values hold NaN or infinity")
     return {"pixel_values": x.to(lm.device, lm.dtype)}
 
 
@@ -108,12 +110,12 @@ def _keys(lm: LoadedModel, wanted) -> list:
 
 def visit_parts(
     lm: LoadedModel,  # the model to run; left as it was
-    inputs: Mapping[str, Any],  # its `input_ids` (B, T) and `attention_mask` or None; for a decoder `decoder_…` of both as well; `pixel_values`
+    inputs: Mapping[str, Any],  # `input_ids` (B, T), `attention_mask`; for a decoder also `decoder_…` of both; or `pixel_values`
     wanted: Iterable[tuple[int | None, str]] | None,  # keys as `check_wanted` gives them; None: rs of all layers
     see: Callable[[tuple, Any], None],  # called with (key, (B, T, d_model) tensor); what follows may change it: copy at once
 ) -> None:
-    """One forward under inference mode, that shows each wanted part when it exists and stops after the last. Padding is 0 in a mask and stands
-    on the right; a decoder without `decoder_input_ids` reads its start token alone. Raises `InputError` for input that does not fit the model."""
+    """One forward under inference mode, that shows each wanted part when it exists and stops after the last. Padding is 0 in a mask
+    and stands on the right; a decoder without `decoder_input_ids` reads its start token alone. Raises `InputError` for bad input."""
     wanted = _keys(lm, wanted)
     ready, shape = _ready_inputs(lm, inputs)
 
