@@ -165,11 +165,14 @@ def read_vectors(
     out: Mapping,  # key -> (len(units), d) tensor on the CPU, which is filled
     tokens_per_batch: int,  # padding included
     done: Callable[[int], None] = lambda n: None,  # told after each batch how many documents that were
+    before_last: Callable[[], None] = lambda: None,  # called before the last batch
 ) -> None:
     "Fill in the rows of the units, from as few forwards as the budget allows."
     n = np.bincount(units.doc, minlength=len(docs))
     of_doc = np.cumsum(n) - n, n
-    for batch in plan_batches(np.where(n > 0, docs.lengths, 0), tokens_per_batch):
+    batches = plan_batches(np.where(n > 0, docs.lengths, 0), tokens_per_batch)
+    for i, batch in enumerate(batches):
+        if i == len(batches) - 1: before_last()
         inputs = batch_inputs(lm, docs, batch)
         width = int(docs.tokens.lengths[batch].max())
         visit_parts(lm, inputs, wanted, _keeper(_places(docs.tokens, units, of_doc, batch, width), pooling, out, lm.device))

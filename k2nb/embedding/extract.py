@@ -19,7 +19,7 @@ from ..core import InputError, check_choice, choose_device, hash_json
 from ..core import progress as progress_bar
 from .batches import Documents, cut_shards, read_vectors
 from .pool import POOLINGS
-from .shards import map_tensors, pack_strings, tensor_name
+from .shards import map_tensors, tensor_name
 from .store import ActivationStore, document_columns, open_store
 from .texts import Texts, TextSource, name_rows, open_texts
 from .tokens import decoder_tokens, token_strings, tokenize_texts
@@ -170,8 +170,7 @@ def check_finite(
 def _shard_tensors(job: _Job, docs: Documents, units: Units, found: Mapping) -> dict:
     "Everything that a shard holds: documents, rows, vectors."
     tokens = docs.tokens
-    out = document_columns(docs.texts.ids, docs.texts.texts, np.bincount(units.doc, minlength=len(docs)), tokens.full, docs.truncated)
-    if docs.texts.targets is not None: out["doc.target.bytes"], out["doc.target.offsets"] = pack_strings(docs.texts.targets)
+    out = document_columns(docs.texts.ids, docs.texts.texts, np.bincount(units.doc, minlength=len(docs)), tokens.full, docs.truncated, docs.texts.targets)
     out |= {"row.start": units.start, "row.end": units.end}
     if job.granularity == "token":
         out |= {f"row.{c}": getattr(tokens, c)[units.index] for c in ("position", "id", "special")}
@@ -198,7 +197,7 @@ def _write(writer: StoreWriter, job: _Job, source: TextSource, tokens_per_batch:
             docs = next(shards)
             units = job.units(docs)
             found = buffers.take(len(units))
-            read_vectors(job.lm, docs, units, job.wanted, job.pooling, found, tokens_per_batch, bar.update)
+            read_vectors(job.lm, docs, units, job.wanted, job.pooling, found, tokens_per_batch, bar.update, writer.settle)
             check_finite(found, units.doc, docs.texts.ids, job.dtype)
             writer.add((at, at + len(docs)), len(units), _shard_tensors(job, docs, units, found))
             bar.update(len(docs) - len(np.unique(units.doc)))

@@ -182,6 +182,7 @@ def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, 
                 found = buffers.take((stop - at) * each)
                 for a in range(at, stop, per_batch):
                     rows = range(a, min(a + per_batch, stop))
+                    if rows.stop == stop: writer.settle()  # never more than one computed shard that is not on disk
                     _read(lm, _pixels(lm, source, rows), grid, wanted, pooling, found, a - at)
                 docs = np.repeat(np.arange(stop - at), each)
                 check_finite(found, docs, source.ids[at:stop], dtype)
