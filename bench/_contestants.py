@@ -1,8 +1,8 @@
 """The contestants of extraction.py, each run in a process of its own: `python bench/_contestants.py FOLDER NAME`.
 
-FOLDER holds the model, its tokenizer, the texts and what every vector must be (extraction.py made them). The process reads commands from
-its standard input, one JSON a line, and answers each with one line; see `serve`. A contestant is a class whose `run()` does the work that is
-timed and whose `rows(result)` then gives (document, key, vectors) for the check, which is not timed.
+FOLDER holds the model, its tokenizer, the texts and what every vector must be (extraction.py made them). The process reads commands
+from its standard input, one a line, and answers each with a line of JSON; see `serve`. A contestant is a class whose `run()` does the
+work that is timed and whose `rows(result)` then gives (document, key, vectors) for the check, which is not timed.
 """
 import contextlib, gc, json, os, shutil, sys, tempfile, time
 from collections.abc import Iterator
@@ -116,7 +116,7 @@ class StoreBf16Early(StoreBf16):
 
 
 class Memory(Store):
-    "What a store costs, less the store: the same batches through `capture`, copied to arrays that are there already."
+    "What a store costs, less the store: the same forwards, over batches of like length, copied to arrays that are there already."
 
     def __init__(self, task: Task):
         import torch
@@ -124,16 +124,21 @@ class Memory(Store):
         self.out = {key: torch.zeros((int(task.bounds[-1]), task.d)) for key in self.keys}
 
     def run(self):
-        from k2nb.models import capture
-        task, order = self.task, np.argsort(-self.task.lengths, kind="stable")
-        while len(order):
-            n = max(1, task.budget // int(task.lengths[order[0]]))
-            docs, order = order[:n], order[n:]
-            ids = np.zeros((len(docs), task.lengths[docs[0]]), np.int64)
-            for row, doc in enumerate(docs): ids[row, :task.lengths[doc]] = task.ids[doc]
-            for key, x in capture(self.lm, ids, wanted=self.keys).items():
-                for row, doc in enumerate(docs): self.out[key][task.bounds[doc]:task.bounds[doc + 1]] = x[row, :task.lengths[doc]]
+        from k2nb.models import visit_parts
+        for docs, ids in self.batches():
+            def see(key, x, docs=docs):
+                for row, doc in enumerate(docs): self.out[key][slice(*self.task.bounds[doc:doc + 2])] = x[row, :self.task.lengths[doc]]
+            visit_parts(self.lm, {"input_ids": ids, "attention_mask": None}, self.keys, see)
         return self.out
+
+    def batches(self):
+        lengths, order = self.task.lengths, np.argsort(-self.task.lengths, kind="stable")
+        while len(order):
+            n = max(1, self.task.budget // int(lengths[order[0]]))
+            docs, order = order[:n], order[n:]
+            ids = np.zeros((len(docs), lengths[docs[0]]), np.int64)
+            for row, doc in enumerate(docs): ids[row, :lengths[doc]] = self.task.ids[doc]
+            yield docs, ids
 
     def rows(self, out):
         for key, x in out.items():
@@ -351,9 +356,9 @@ class SentenceTransformers(Contestant):
     def vectors(self, result): return result
 
 
-CONTESTANTS = {c.__name__: c for c in (Store, Memory, StoreEarly, StoreBf16, StoreBf16Early, Hooks, HiddenStates, NNsight, NNsightOne, NNsightEarly,
-                                       Bridge, BridgeOne, BridgeEarly, StoreOne, Interpreto, InterpretoOne, StoreStream, InterpretoAll,
-                                       Pooled, SentenceTransformers)}
+CONTESTANTS = {c.__name__: c for c in (Store, Memory, StoreEarly, StoreBf16, StoreBf16Early, Hooks, HiddenStates, NNsight, NNsightOne,
+                                       NNsightEarly, Bridge, BridgeOne, BridgeEarly, StoreOne, Interpreto, InterpretoOne, StoreStream,
+                                       InterpretoAll, Pooled, SentenceTransformers)}
 
 
 def differences(contestant: Contestant, result) -> dict:
@@ -390,7 +395,7 @@ def timed(contestant: Contestant) -> tuple:
 
 
 def serve(folder: str, name: str, answers) -> None:
-    "Load, say so, then answer: run (seconds), check (differences; the warm-up), end."
+    "Load, say so, then answer: size N (texts a batch), run (seconds), check (the same and differences; the warm-up), end."
     try: contestant = CONTESTANTS[name](Task(folder))
     except ImportError as e:
         print(json.dumps({"missing_package": str(e)}), file=answers, flush=True)
@@ -398,6 +403,10 @@ def serve(folder: str, name: str, answers) -> None:
     print(json.dumps({"ready": name}), file=answers, flush=True)
     for line in sys.stdin:
         if line.strip() == "end": break
+        if line.startswith("size"):
+            contestant.size = int(line.split()[1])
+            print("{}", file=answers, flush=True)
+            continue
         result, seconds, cpu = timed(contestant)
         answer = {"seconds": seconds, "cpu": cpu, "peak": peak_memory()}
         if line.strip() == "check" and hasattr(contestant, "vectors"):

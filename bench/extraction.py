@@ -1,6 +1,6 @@
 """How long it takes to collect the activations of a language model, beside the tools that people would otherwise use.
 
-    python bench/extraction.py            # about 8 minutes on two cores; writes the section of bench/README.md
+    python bench/extraction.py            # 10 to 15 minutes on two cores; writes the section of bench/README.md
     python bench/extraction.py --quick    # a smoke run: little model, few texts, nothing written
     python bench/extraction.py --device cuda   # a model of the size of GPT-2 small, and the share of the GPU's bf16 peak
 
@@ -22,13 +22,15 @@ FULL = {"Store": "k2nb: `embed_dataset` to a store on disk", "Memory": "k2nb: th
         "HiddenStates": "(b) `output_hidden_states`, padded 32, with the head (rs only)", "NNsight": "(c) nnsight, padded 32",
         "NNsightOne": "(c) nnsight, one text at a time", "Bridge": "(d) TransformerLens bridge, padded 32",
         "BridgeOne": "(d) TransformerLens bridge, one text at a time"}
-EARLY = {"StoreEarly": "k2nb: to a store", "StoreBf16Early": "k2nb: to a store, bf16", "NNsightEarly": "(c) nnsight, padded 32, `tracer.stop()`",
-         "BridgeEarly": "(d) TransformerLens bridge, padded 32, `stop_at_layer`"}
+EARLY = {"StoreEarly": "k2nb: to a store", "StoreBf16Early": "k2nb: to a store, bf16",
+         "NNsightEarly": "(c) nnsight, its better way, `tracer.stop()`",
+         "BridgeEarly": "(d) TransformerLens bridge, its better way, `stop_at_layer`"}
 POINT = {"StoreOne": "k2nb: to a store", "Interpreto": "(f) Interpreto, padded 32", "InterpretoOne": "(f) Interpreto, one text at a time"}
 STREAM = {"StoreStream": "k2nb: to a store", "InterpretoAll": "(f) Interpreto `AllLayersSplitter`, one text at a time"}
 POOLED = {"Pooled": "k2nb: `embed_dataset(pooling=\"mean\")` to a store", "SentenceTransformers": "(e) sentence-transformers `encode`"}
 OURS = ("Store", "Memory", "StoreBf16", "StoreEarly", "StoreBf16Early", "StoreOne", "StoreStream", "Pooled")
 BETTER = (("NNsight", "NNsightOne"), ("Bridge", "BridgeOne"), ("Interpreto", "InterpretoOne"))  # of each pair the better one goes on
+LIKE = {"NNsightEarly": ("NNsight", "NNsightOne"), "BridgeEarly": ("Bridge", "BridgeOne")}  # read in the way that was the better one
 PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125}  # dense bf16 TFLOP/s, from the makers' data sheets
 
 
@@ -37,18 +39,22 @@ class Worker:
 
     def __init__(self, name: str, folder: str, threads: int):
         self.name = name
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
+               "TOKENIZERS_PARALLELISM": "false",
                "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
         self.log = open(Path(folder)/f"{name}.log", "w+")
         self.process = subprocess.Popen([sys.executable, str(HERE/"_contestants.py"), folder, name], env=env, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
-        self.missing = self._answer().get("missing_package")
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
         if line: return json.loads(line)
         self.log.seek(0)
         raise RuntimeError(f"{self.name} ended:\n{self.log.read()[-3000:]}")
+
+    def loaded(self) -> str | None:
+        "Wait until it is ready; returns the package that is missing."
+        return self._answer().get("missing_package")
 
     def ask(self, command: str) -> dict:
         print(command, file=self.process.stdin, flush=True)
@@ -81,9 +87,10 @@ def make_task(folder: Path, args) -> dict:
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0", eos_token=last).save_pretrained(folder/"model")
     texts = [" ".join(f"w{i}" for i in g.integers(1, vocab - 1, m)) for m in lengths]
     (folder/"texts.txt").write_text("\n".join(texts))
-    weights = sum(p.numel() for p in model.transformer.h.parameters())
-    facts = {"n_layers": n_layers, "d": d, "heads": heads, "vocab": vocab, "lengths": lengths.tolist(), "device": args.device, "threads": args.threads,
-             "tokens_per_batch": args.tokens_per_batch, "flops": float(2 * weights * lengths.sum() + 4 * n_layers * d * (lengths.astype(float)**2).sum())}
+    weights, attended = sum(p.numel() for p in model.transformer.h.parameters()), (lengths.astype(float)**2).sum()
+    facts = {"n_layers": n_layers, "d": d, "heads": heads, "vocab": vocab, "lengths": lengths.tolist(), "device": args.device,
+             "threads": args.threads, "tokens_per_batch": args.tokens_per_batch,
+             "flops": float(2 * weights * lengths.sum() + 4 * n_layers * d * attended)}
     facts["largest"] = write_reference(folder, model, facts, args.device)
     (folder/"task.json").write_text(json.dumps(facts))
     return facts
@@ -115,7 +122,7 @@ def real_sentences(folder: Path, quick: bool) -> str | None:
     "Write sentences and abstracts for the encoders; returns why there are none."
     data = Path(os.environ.get("K2NB_DATA", HERE.parent.parent/"shared"/"data"))
     short, long = data/"ud-english-ewt"/"dev.conllu", data/"csabstruct"/"dev.jsonl"
-    if not short.is_file() or not long.is_file(): return "the texts are not here: set K2NB_DATA to a folder with ud-english-ewt and csabstruct"
+    if not short.is_file() or not long.is_file(): return "there is no ud-english-ewt and csabstruct in K2NB_DATA"
     sentences = [line[9:].strip() for line in short.read_text(encoding="utf-8").splitlines() if line.startswith("# text = ")]
     abstracts = [" ".join(json.loads(line)["sentences"]) for line in long.read_text(encoding="utf-8").splitlines()]
     found = (sentences[::100] + abstracts[:4]) if quick else (sentences[::5] + abstracts[:60])
@@ -132,22 +139,30 @@ def pooled_difference(folder: Path) -> float | None:
     return float(np.abs(a - b).max())
 
 
+def best(pair: tuple, runs: dict) -> str:
+    "The faster one of those whose vectors are right."
+    return min((n for n in pair if n in runs), key=lambda n: (runs[n]["check"].get("difference", 1) > 1e-5, runs[n]["check"]["seconds"]))
+
+
 def race(folder: Path, names: list[str], args) -> tuple[dict, dict]:
     "Check every contestant (its warm-up), drop the slower of each pair, then time the others in alternation. Returns runs and reasons."
-    workers, runs, missing = {}, {}, {}
+    workers, runs, missing = {name: Worker(name, str(folder), args.threads) for name in names}, {}, {}
+    def attempt(name, do):  # a peer that fails is told of, and the others go on
+        try: return do()
+        except RuntimeError as e:
+            if name in OURS: raise
+            missing[name] = str(e).strip().splitlines()[-1]
     try:
-        for name in names:
-            try:
-                worker = workers[name] = Worker(name, str(folder), args.threads)
-                if worker.missing: missing[name] = worker.missing
-                else: runs[name] = {"check": worker.ask("check"), "seconds": [], "cpu": []}
-            except RuntimeError as e:
-                if name in OURS: raise
-                missing[name] = str(e).strip().splitlines()[-1]  # a peer that fails is told of, and the others go on
+        for name, worker in workers.items():  # all are ready before the first begins to work
+            if (lacks := attempt(name, worker.loaded)): missing[name] = lacks
+        for name in sorted((n for n in names if n not in missing), key=lambda n: n in LIKE):
+            if any(n in runs for n in LIKE.get(name, ())):
+                workers[name].ask(f"size {32 if best(LIKE[name], runs) == LIKE[name][0] else 1}")
+            if (answer := attempt(name, lambda: workers[name].ask("check"))): runs[name] = {"check": answer, "seconds": [], "cpu": []}  # noqa: B023
             print(f"  {name}: {missing.get(name) or runs[name]['check']}", file=sys.stderr, flush=True)
         for pair in BETTER:
-            here = [n for n in pair if n in runs]
-            if len(here) == 2: runs[max(here, key=lambda n: runs[n]["check"]["seconds"])]["slower"] = True
+            for name in pair:
+                if name in runs and name != best(pair, runs): runs[name]["slower"] = True
         going = [n for n in runs if not runs[n].get("slower")]
         for i in range(args.repeats):
             for name in going if i % 2 == 0 else going[::-1]:
@@ -173,7 +188,7 @@ def rows(group: dict, runs: dict, missing: dict, base: str) -> list[list]:
         if run["check"].get("error"): equal = "**not equal**: " + run["check"]["error"]
         elif run["check"].get("difference", 0) > 1e-5 and "Bf16" not in name: equal = f"**{run['check']['difference']:.0e}**"
         if run.get("slower"):
-            out.append([label, f"({run['check']['seconds']:.2f})", "slower of the two", equal, ""])
+            out.append([label, f"({run['check']['seconds']:.2f})", "not right" if "*" in equal else "slower of the two", equal, ""])
             continue
         times = "1" if name == base else "{:.2f} ({:.2f}–{:.2f})".format(*ratio(run["seconds"], runs[base]["seconds"]))
         out.append([label, f"{np.median(run['seconds']):.2f}", times, equal, f"{run['peak']:.0f}" if run["peak"] else ""])
@@ -186,26 +201,32 @@ def goals(runs: dict) -> list[list]:
         if not all(n in runs and runs[n]["seconds"] for n in (slow, fast)): return [text, f"≥ {least:g}", "not run", ""]
         r = ratio(runs[slow]["seconds"], runs[fast]["seconds"])
         return [text, f"≥ {least:g}", f"{r[0]:.2f} ({r[1]:.2f}–{r[2]:.2f})", "yes" if r[0] >= least else "**no**"]
-    best = {a: min((n for n in (a, b) if n in runs and runs[n]["seconds"]), default=a, key=lambda n: np.median(runs[n]["seconds"])) for a, b in BETTER}
-    out = [line("(b) ÷ k2nb, all layers, fp32", "HiddenStates", "Store", 4), line("(b) ÷ k2nb, layers 0–5", "HiddenStates", "StoreEarly", 7),
-           line("(b) ÷ k2nb, bf16", "HiddenStates", "StoreBf16", 7), line("(b) ÷ k2nb, layers 0–5, bf16", "HiddenStates", "StoreBf16Early", 7),
-           line("(a) ÷ k2nb", "Hooks", "Store", 1), line("(c) ÷ k2nb", best["NNsight"], "Store", 1), line("(d) ÷ k2nb", best["Bridge"], "Store", 1),
-           line("(e) ÷ k2nb", "SentenceTransformers", "Pooled", 1), line("(f) ÷ k2nb, rs of one layer", best["Interpreto"], "StoreOne", 1),
+    def better(pair): return next((n for n in pair if n in runs and runs[n]["seconds"]), pair[0])
+    nnsight, bridge, interpreto = map(better, BETTER)
+    out = [line("(b) ÷ k2nb, all layers, fp32", "HiddenStates", "Store", 4),
+           line("(b) ÷ k2nb, layers 0–5", "HiddenStates", "StoreEarly", 7),
+           line("(b) ÷ k2nb, bf16", "HiddenStates", "StoreBf16", 7),
+           line("(b) ÷ k2nb, layers 0–5, bf16", "HiddenStates", "StoreBf16Early", 7),
+           line("(a) ÷ k2nb", "Hooks", "Store", 1), line("(c) ÷ k2nb", nnsight, "Store", 1), line("(d) ÷ k2nb", bridge, "Store", 1),
+           line("(e) ÷ k2nb", "SentenceTransformers", "Pooled", 1), line("(f) ÷ k2nb, rs of one layer", interpreto, "StoreOne", 1),
            line("(f) ÷ k2nb, rs of all layers", "InterpretoAll", "StoreStream", 1)]
     if "Store" in runs and "Memory" in runs:
         r = ratio(runs["Store"]["seconds"], runs["Memory"]["seconds"])
-        out.append(["writing, of the time without it", "< 5 %", f"{r[0] - 1:.1%} ({r[1] - 1:.1%}–{r[2] - 1:.1%})", "yes" if r[0] < 1.05 else "**no**"])
+        spread = f"{r[0] - 1:.1%} ({r[1] - 1:.1%}–{r[2] - 1:.1%})"
+        out.append(["the store (shards, checksums, writing), of the time without it", "< 5 %", spread, "yes" if r[0] < 1.05 else "**no**"])
     return out
 
 
 def report(runs: dict, missing: dict, facts: dict, args, why_no_texts: str | None, folder: Path) -> str:
     head = ["", "seconds", "× k2nb's", "difference", "peak MiB"]
     n, tokens = len(facts["lengths"]), sum(facts["lengths"])
-    text = [f"GPT-2 with random weights, {facts['n_layers']} layers, d = {facts['d']}, {facts['heads']} heads, vocabulary {facts['vocab']:,}, float32 on "
-            f"{args.device}; {n} texts of 5–256 tokens ({tokens:,} in all), as they come. Medians of {args.repeats} rounds. *Difference*: the largest "
-            "difference from each text read alone, of all vectors, as a share of the largest value of that layer and part; more than 1e-5 would be bold. "
-            "*Peak*: of the whole process. k2nb is given texts and leaves a store on disk; the peers are given token ids (Interpreto: texts) and keep what "
-            "they find in memory, uncopied where they allow that.",
+    text = [f"GPT-2 with random weights, {facts['n_layers']} layers, d = {facts['d']}, {facts['heads']} heads, vocabulary "
+            f"{facts['vocab']:,}, float32 on {args.device}; {n} texts of 5–256 tokens ({tokens:,} in all), as they come. Medians of "
+            f"{args.repeats} rounds. "
+            "*Difference*: the largest difference from each text read alone, of all vectors, as a share of the largest value of that layer "
+            "and part; more than 1e-5 is bold. *Peak*: of the whole process. k2nb is given texts and leaves a store on disk; the peers are "
+            "given token ids (Interpreto: texts) and keep what they find in memory, uncopied where they allow that. Where a peer was tried "
+            "in two ways, the better one went on, and the other's only run is in brackets.",
             f"**rs, attn and mlp of all layers**\n\n{table(head, rows(FULL, runs, missing, 'Store'))}",
             f"**rs, attn and mlp of layers 0–5**\n\n{table(head, rows(EARLY, runs, missing, 'StoreEarly'))}",
             f"**rs of layer 5 alone** (Interpreto reads one place a pass)\n\n{table(head, rows(POINT, runs, missing, 'StoreOne'))}",
@@ -217,8 +238,8 @@ def report(runs: dict, missing: dict, facts: dict, args, why_no_texts: str | Non
         text.append(f"**Pooled vectors of all-MiniLM-L6-v2**, {n} English sentences and abstracts (largest difference of unit vectors: "
                     f"{'not known' if apart is None else f'{apart:.0e}'})\n\n{table(head, rows(POOLED, runs, missing, 'Pooled'))}")
     bf16 = runs["StoreBf16"]["check"]
-    text.append(f"**bf16**, model and vectors: largest difference from float32 {bf16['difference']:.1%} of the largest value of its layer and part; "
-                f"smallest cosine of any vector {bf16['cosine']:.5f}.")
+    text.append(f"**bf16**, model and vectors: largest difference from float32 {bf16['difference']:.1%} of the largest value of its layer "
+                f"and part; smallest cosine of any vector {bf16['cosine']:.5f}.")
     if args.device != "cpu": text.append(share_of_peak(runs, facts, args))
     text.append(f"**To reach**\n\n{table(['', 'goal', 'measured', 'reached'], goals(runs))}")
     if missing: text.append("Not run: " + "; ".join(f"{k} ({v})" for k, v in missing.items()) + ".")
@@ -231,7 +252,8 @@ def share_of_peak(runs: dict, facts: dict, args) -> str:
     name = torch.cuda.get_device_name(0)
     peak = args.peak or next((v for k, v in PEAKS.items() if k in name), None)
     rate = facts["flops"] / np.median(runs["StoreBf16"]["seconds"]) / 1e12
-    return (f"**Share of the bf16 peak**: {rate:.1f} TFLOP/s of the {peak or 'unknown'} of {name}" + (f", {rate / peak:.1%}." if peak else "."))
+    share = f", {rate / peak:.1%}" if peak else ""
+    return f"**Share of the bf16 peak**: {rate:.1f} TFLOP/s of the {peak or 'unknown'} of {name}{share}."
 
 
 def arguments():
@@ -239,7 +261,7 @@ def arguments():
     p.add_argument("--quick", action="store_true", help="little model, few texts, two rounds; bench/README.md stays as it is")
     p.add_argument("--repeats", type=int, help="rounds (default 5)")
     p.add_argument("--texts", type=int, help="how many (default 192; 2048 on a GPU)")
-    p.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(), help="CPU threads of each contestant")
+    p.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(), help="CPU threads of each")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--tokens-per-batch", type=int, help="of k2nb (default 2048; 65536 on a GPU)")
     p.add_argument("--peak", type=float, help="the GPU's dense bf16 TFLOP/s, where the script does not know it")
@@ -263,13 +285,14 @@ def main() -> None:
         groups = [FULL, EARLY, POINT, STREAM] + ([] if why else [POOLED])
         names = args.only.split(",") if args.only else [n for g in groups for n in g]
         runs, missing = race(folder, names, args)
-        if args.json: Path(args.json).write_text(json.dumps({"facts": {k: v for k, v in facts.items() if k != "lengths"}, "runs": runs, "missing": missing,
-                                                             "versions": versions("torch", "transformers", *PEERS)}, indent=1))
+        numbers = {"facts": {k: v for k, v in facts.items() if k != "lengths"}, "runs": runs, "missing": missing,
+                   "versions": versions("torch", "transformers", *PEERS)}
+        if args.json: Path(args.json).write_text(json.dumps(numbers, indent=1))
         if args.only:
-            for name in runs: print(name, {k: v if k == "check" else np.round(v, 3).tolist() for k, v in runs[name].items()})
+            for name in runs: print(json.dumps({name: runs[name]}))
             return
         text = report(runs, missing, facts, args, why, folder)
-    print(text)
+    print(text if not args.quick else f"{text}\n\nA smoke run: these figures say nothing.")
     command = f"OMP_NUM_THREADS={args.threads} python bench/extraction.py" + (f" --device {args.device}" if args.device != "cpu" else "")
     name = "extraction" if args.device == "cpu" else "extraction-gpu"
     if not args.quick: write_section(name, f"Collecting activations{' on a GPU' * (args.device != 'cpu')}", command, text, PEERS)
