@@ -39,11 +39,16 @@ def _locate(name: str) -> tuple[str, bool]:
 
 def _hub_answers(name: str, revision: str | None) -> bool:
     "One short look-up. Without it, a machine with no network waits through the hub's retries for every single file."
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
-    try: get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=5)
-    except HfHubHTTPError: return True  # it answered, if only to refuse; transformers says why
-    except Exception: return False  # offline mode, or the network library's own error, which differs by the hub's version
+    from ssl import SSLError
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+    from huggingface_hub import constants, hf_hub_url
+    if constants.HF_HUB_OFFLINE: return False
+    # with Python's own client: some releases of the hub's client try again, and again, even here
+    try: urlopen(Request(hf_hub_url(name, "config.json", revision=revision), method="HEAD"), timeout=5).close()
+    except HTTPError: return True  # it answered, if only to refuse; transformers says why
+    except URLError as e: return isinstance(e.reason, SSLError)  # somebody is there; the hub's client may have other certificates
+    except Exception: return False  # too slow, or no address can be made of the name
     return True
 
 # %% ../nbs/02d_loading.ipynb #c006
