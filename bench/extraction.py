@@ -260,7 +260,7 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--quick", action="store_true", help="little model, few texts, two rounds; bench/README.md stays as it is")
     p.add_argument("--repeats", type=int, help="rounds (default 5)")
-    p.add_argument("--texts", type=int, help="how many (default 192; 2048 on a GPU)")
+    p.add_argument("--texts", type=int, help="how many (default 192; 512 on a GPU, which are 7 GB of vectors)")
     p.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(), help="CPU threads of each")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
     p.add_argument("--tokens-per-batch", type=int, help="of k2nb (default 2048; 65536 on a GPU)")
@@ -270,7 +270,7 @@ def arguments():
     args = p.parse_args()
     gpu = args.device != "cpu"
     args.repeats = args.repeats or (2 if args.quick else 5)
-    args.texts = args.texts or (24 if args.quick else 2048 if gpu else 192)
+    args.texts = args.texts or (24 if args.quick else 512 if gpu else 192)
     args.tokens_per_batch = args.tokens_per_batch or (65536 if gpu else 2048)
     return args
 
