@@ -75,6 +75,7 @@ def swap(
     rich, used, done, drop = sorted(range(len(gain)), key=lambda j: -gain[j]), set(), 0, 0.
     for j in sorted(range(len(cost)), key=cost.__getitem__):
         l = other[j]
+        while rich and rich[0] in used: rich.pop(0)
         i = next((i for i in rich if i not in used and i not in (j, l)), None)
         if i is None or gain[i] <= cost[j] * (1 + 1e-6) + 1e-9 * t.cost: break
         if j in used or l in used: continue
