@@ -173,28 +173,32 @@ def _sentences(path: Path) -> list[str]:
 
 
 OUT_OF_CORE = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np, torch
 from k2nb.quantize import KMeansQuantizer
 import k2nb.rows
 path, n, d, k = sys.argv[1], *map(int, sys.argv[2:5])
 k2nb.rows._KEEP_BYTES = 0
 class Store:
-    def vectors(self, layer, part, rows=None): return np.load(path, mmap_mode="r")[rows]
+    def vectors(self, layer, part, rows=None):  # rows in order; a map of its own for each shard, since mapped pages count as memory
+        return np.concatenate([np.array(np.load(path, mmap_mode="r")[rows[rows // 50000 == i]]) for i in range(-(-n // 50000))])
     def iter_vectors(self, layer, part):
         for a in range(0, n, 50000):
             yield np.array(np.load(path, mmap_mode="r")[a:a + 50000])
     def __len__(self): return n
+def peak():  # of this program alone: getrusage would tell of the process it was forked from, too
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 KMeansQuantizer(k, device="cpu").fit(np.random.default_rng(0).normal(size=(4 * k, d)).astype(np.float32))
-before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+before, begin = peak(), time.process_time()
 q = KMeansQuantizer(k, device="cpu").fit(Store())
-print(json.dumps({"before": before, "after": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "cpu": time.process_time() - begin,
+print(json.dumps({"before": before, "after": peak(), "cpu": time.process_time() - begin,
                   "inertia": q.inertia_, "passes": q.n_iter_}))
 """
 
 
 def out_of_core(n: int, d: int, k: int, threads: str) -> list:
-    "Fit rows on disk in a process of its own, and see how its peak memory grows."
+    "Fit rows on disk in a process of its own, and see how its peak memory grows (Linux tells)."
+    if not Path("/proc/self/status").exists(): return [f"{n:,} × {d}, k={k}: not run, this system has no /proc", *[""] * 7]
     with tempfile.TemporaryDirectory() as folder:
         out = np.lib.format.open_memmap(f"{folder}/x.npy", "w+", np.float32, (n, d))
         centres = np.random.default_rng(0).standard_normal((k, d), dtype=np.float32)

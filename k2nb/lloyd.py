@@ -15,7 +15,7 @@ import torch
 from .rows import Rows, Sample
 
 # %% ../nbs/13c_lloyd.ipynb #c005
-_BLOCK = 1024  # rows whose products with some hundred centroids stay in a core's cache
+_BLOCK = 8192  # rows whose products with all centroids are held at a time; fewer would make threads wait for each other more often
 
 
 def nearest(
@@ -23,7 +23,7 @@ def nearest(
     C: torch.Tensor,  # (k, d) centroids
     metric: str = "l2",  # "l2" or "cosine" (rows of length 1), or "l1"
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (m,) int64 nearest centroid; (m,) squared euclidean distance to it, or l1 distance
-    "Which centroid is nearest to each row, and how far. No more than m × k numbers are held, on a CPU no more than 1024 × k."
+    "Which centroid is nearest to each row, and how far. No more than m × k numbers are held, on a CPU no more than 8192 × k."
     labels, far = torch.empty(len(x), dtype=torch.int64, device=x.device), torch.empty(len(x), dtype=x.dtype, device=x.device)
     cpu, squares = x.device.type == "cpu", (C * C).sum(1)
     for a in range(0, len(x), _BLOCK if cpu else max(len(x), 1)):
@@ -77,8 +77,8 @@ def add_rows(
     labels: torch.Tensor,  # (m,) int64, to which sum each row is added
 ) -> None:
     "Add rows into sums."
-    for a in range(0, len(x), 2 * _BLOCK):
-        b, l = x[a:a + 2 * _BLOCK], labels[a:a + 2 * _BLOCK]
+    for a in range(0, len(x), _BLOCK):
+        b, l = x[a:a + _BLOCK], labels[a:a + _BLOCK]
         if x.device.type != "cpu": sums += ((l == torch.arange(len(sums), device=x.device)[:, None]).to(x.dtype) @ b).to(sums.dtype)
         else: sums += torch.zeros(sums.shape, dtype=x.dtype).index_add_(0, l, b)
 
