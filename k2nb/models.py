@@ -117,12 +117,12 @@ def visit_parts(
     """One forward under inference mode, that shows each wanted part when it exists and stops after the last. Padding is 0 in a mask
     and stands on the right; a decoder without `decoder_input_ids` reads its start token alone. Raises `InputError` for bad input."""
     wanted = _keys(lm, wanted)
-    ready, shape = _ready_inputs(lm, inputs)
+    (ready, shape), d = _ready_inputs(lm, inputs), lm.d_model
 
     def rows(key, x):
         if len(shape) == 2 and x.ndim == 2 and len(x) == shape[0] * shape[1]: x = x.view(*shape, -1)  # OPT's tokens without batch
-        if x.ndim != 3 or x.shape[:len(shape)] != shape or x.shape[2] != lm.d_model:
-            raise K2Error(f"{key} of {lm.name} has shape {tuple(x.shape)}, and a part is (batch, tokens, {lm.d_model}): "
+        if x.ndim != 3 or x.shape[:len(shape)] != shape or x.shape[2] != d:
+            raise K2Error(f"{key} of {lm.name} has shape {tuple(x.shape)}, and a part is (batch, tokens, {d}): "
                           f"the row of family {lm.family.name!r} leads to another module")
         see(key, x)
 

@@ -35,17 +35,24 @@ def plan_shards(
 def plan_batches(
     lengths: np.ndarray,  # (n,) tokens of each document; those without any are left out
     tokens_per_batch: int,  # the most tokens in a batch, padding included; a longer document is a batch by itself
+    overhead: int = 64,  # what it costs to start a forward, in tokens
 ) -> list[np.ndarray]:  # positions of documents, together each one that has tokens, once
-    "Documents of like length together, the longest first: what does not fit in memory fails at once."
+    "The batches that cost least: documents of like length together, the longest first, so that what does not fit in memory fails at once."
     order = np.argsort(-lengths, kind="stable")[:np.count_nonzero(lengths)]
+    longest = lengths[order].astype(np.int64)
+    least, stop = np.zeros(len(order) + 1, np.int64), np.zeros(len(order) + 1, np.int64)
+    for a in range(len(order) - 1, -1, -1):  # the cheapest way through documents a, a + 1, …: the first batch ends anywhere, the rest is known
+        n = np.arange(1, min(max(1, tokens_per_batch // longest[a]), len(order) - a) + 1)
+        cost = longest[a] * n + least[a + n]
+        best = len(n) - 1 - int(cost[::-1].argmin())  # of equals the larger batch
+        least[a], stop[a] = cost[best] + overhead, a + n[best]
     out, a = [], 0
     while a < len(order):
-        b = a + max(1, tokens_per_batch // int(lengths[order[a]]))
-        out.append(order[a:b])
-        a = b
+        out.append(order[a:stop[a]])
+        a = int(stop[a])
     return out
 
-# %% ../../nbs/10d_batches.ipynb #c012
+# %% ../../nbs/10d_batches.ipynb #c015
 @dataclass(frozen=True)
 class Documents:
     "Some texts, tokenized."
@@ -92,7 +99,7 @@ def cut_shards(
         rest = [docs[last[0]:]]
     yield from rest
 
-# %% ../../nbs/10d_batches.ipynb #c016
+# %% ../../nbs/10d_batches.ipynb #c019
 def _rectangle(tokens: Tokens, docs: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
     "(B, T) ids padded on the right, and where they are real."
     lengths = tokens.lengths[docs]
@@ -113,7 +120,7 @@ def batch_inputs(
     source, there = _rectangle(docs.source, batch, lm.pad_id)
     return {"input_ids": source, "attention_mask": there, "decoder_input_ids": ids}
 
-# %% ../../nbs/10d_batches.ipynb #c017
+# %% ../../nbs/10d_batches.ipynb #c020
 @dataclass(frozen=True)
 class _Places:
     "Where a batch's vectors come from, in the (B·T, d) tensor, and which rows of the shard they become."
@@ -137,7 +144,7 @@ def _runs(p: _Places) -> list[tuple[int, int, int]]:
     a, b = np.concatenate([[0], cut]), np.concatenate([cut, [len(p.index)]])
     return list(zip(p.index[a].tolist(), p.rows[a].tolist(), (b - a).tolist()))
 
-# %% ../../nbs/10d_batches.ipynb #c018
+# %% ../../nbs/10d_batches.ipynb #c021
 def _keeper(p: _Places, pooling: str, out: Mapping, device) -> Callable:
     "What is done with each part as it passes."
     import torch
@@ -170,7 +177,8 @@ def read_vectors(
     "Fill in the rows of the units, from as few forwards as the budget allows."
     n = np.bincount(units.doc, minlength=len(docs))
     of_doc = np.cumsum(n) - n, n
-    batches = plan_batches(np.where(n > 0, docs.lengths, 0), tokens_per_batch)
+    overhead = 64 if lm.device.type == "cpu" else 1024  # on an accelerator tokens are cheap and starting is dear
+    batches = plan_batches(np.where(n > 0, docs.lengths, 0), tokens_per_batch, overhead)
     for i, batch in enumerate(batches):
         if i == len(batches) - 1: before_last()
         inputs = batch_inputs(lm, docs, batch)

@@ -178,7 +178,7 @@ def _shard_tensors(job: _Job, docs: Documents, units: Units, found: Mapping) -> 
     return out | {tensor_name(*key): x for key, x in found.items()}
 
 # %% ../../nbs/11_extract.ipynb #c012
-_SHARD_BYTES = 1 << 26  # 64 MB: what a shard's vectors take in memory, and what a crash can cost
+_SHARD_BYTES = 1 << 28  # 256 MB: what a shard's vectors take in memory, twice, and what a crash can cost
 
 
 def _write(writer: StoreWriter, job: _Job, source: TextSource, tokens_per_batch: int, tokens_per_shard: int | None, show: bool) -> None:
@@ -271,7 +271,7 @@ def embed_dataset(
     on_long: str = "truncate",  # texts beyond the model's context: "truncate" (with a warning) or "error"
     on_empty: str = "skip",  # texts without a token: "skip" (no rows, with a warning) or "error"
     tokens_per_batch: int = 2048,  # padding included
-    tokens_per_shard: int | None = None,  # None: at most 65,536, and about 64 MB of vectors
+    tokens_per_shard: int | None = None,  # None: at most 65,536, and about 256 MB of vectors
     resume: bool = True,  # go on where an interrupted run stopped, and open what is finished; False: begin anew
     overwrite: bool = False,  # replace a store in output_dir that was made from something else
     progress: bool = True,  # show a bar

@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'tensor_name', 'parse_name', 'pack_strings', 'unpack_string
            'widen', 'shard_entry', 'check_shard']
 
 # %% ../../nbs/10_shards.ipynb #c003
-import json, math, mmap, os, struct
+import errno, json, math, mmap, os, struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -95,8 +95,43 @@ def _checksum_at(head: bytes | bytearray) -> int:
 
 # %% ../../nbs/10_shards.ipynb #c013
 _CHUNK = 1 << 23  # bytes written or read at a time
+_PAGE = 4096  # what a disk takes past the cache is whole pages
 
 
+def _write_pieces(path: str | Path, pieces: Sequence) -> None:
+    "Bytes into a file: past the system's page cache where that can be had, through it elsewhere."
+    try: fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    except (AttributeError, OSError): fd = None  # not on Linux, or a file system in memory
+    if fd is not None:
+        try: return _write_direct(fd, pieces)
+        except OSError as e:
+            if e.errno != errno.EINVAL: raise  # this file system wants other pages
+        finally: os.close(fd)
+    with open(path, "wb", buffering=0) as f:
+        for piece in map(memoryview, pieces):
+            while piece: piece = piece[f.write(piece[:_CHUNK]):]
+
+
+def _write_direct(fd: int, pieces: Sequence) -> None:
+    with mmap.mmap(-1, _CHUNK) as room:  # memory that begins at a page
+        block, used, size = np.frombuffer(room, np.uint8), 0, 0
+
+        def flush(n):
+            left = memoryview(block[:n])
+            while left: left = left[os.write(fd, left):]
+
+        for piece in pieces:
+            piece = np.frombuffer(piece, np.uint8)
+            size += len(piece)
+            while len(piece):
+                n = min(len(piece), _CHUNK - used)
+                block[used:used + n], used, piece = piece[:n], used + n, piece[n:]
+                if used == _CHUNK: used = flush(used) or 0
+        if used: flush(-(-used // _PAGE) * _PAGE)
+        os.ftruncate(fd, size)
+        del block, flush  # or the memory cannot be given back
+
+# %% ../../nbs/10_shards.ipynb #c014
 def write_shard(
     path: str | Path,  # the file
     tensors: Mapping,  # name -> array or tensor; read, never copied
@@ -109,13 +144,11 @@ def write_shard(
     for a in arrays: check.update(a)
     head[at:at + 32] = check.hexdigest().encode()
     with atomic_path(path) as temp:
-        with open(temp, "wb", buffering=0) as f:
-            for piece in map(memoryview, (head, *arrays)):
-                while piece: piece = piece[f.write(piece[:_CHUNK]):]
+        _write_pieces(temp, (head, *arrays))
     size = len(head) + sum(a.nbytes for a in arrays)
     return {"file": Path(path).name, "docs": list(facts["docs"]), "rows": facts["rows"], "hash": check.hexdigest(), "bytes": size}
 
-# %% ../../nbs/10_shards.ipynb #c020
+# %% ../../nbs/10_shards.ipynb #c021
 class _Header(NamedTuple):
     "What the beginning of a shard says."
     tensors: dict  # name -> (dtype, shape, first byte, one past the last byte), counted in the file
@@ -179,7 +212,7 @@ def widen(
     "bfloat16 as float32, exactly: it is the upper half of one."
     return (a.astype(np.uint32) << 16).view(np.float32) if a.dtype == np.uint16 else a
 
-# %% ../../nbs/10_shards.ipynb #c026
+# %% ../../nbs/10_shards.ipynb #c027
 def shard_entry(
     path: str | Path,  # the file
 ) -> dict | None:  # the manifest's entry: file, docs, rows, hash, bytes; None: it is not what was written

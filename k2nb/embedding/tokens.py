@@ -136,9 +136,11 @@ def token_strings(
 ) -> list[str]:  # one string an id, " dog" with its space
     "What each token id stands for, readable. An id that is only some bytes of a character shows as `�` or `<0xC3>`."
     ids = [int(i) for i in ids]
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    texts = fast.decode_batch([[i] for i in ids], skip_special_tokens=False) if fast is not None else [
+        tokenizer.decode([i], skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ids]
     out = []
-    for i, piece in zip(ids, tokenizer.convert_ids_to_tokens(ids)):
-        text = tokenizer.decode([i], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    for text, piece in zip(texts, tokenizer.convert_ids_to_tokens(ids)):
         if piece.startswith("▁"): text = piece.replace("▁", " ")
         elif not text or ("\ufffd" in text and piece.startswith("<0x")): text = piece
         out.append(text)
