@@ -116,7 +116,7 @@ class StoreBf16Early(StoreBf16):
 
 
 class Memory(Store):
-    "What a store costs, less the store: the same forwards, over batches of like length, copied to arrays that are there already."
+    "What a store costs, less the store: the same texts in the same shards and batches, copied to arrays that are there already."
 
     def __init__(self, task: Task):
         import torch
@@ -124,21 +124,16 @@ class Memory(Store):
         self.out = {key: torch.zeros((int(task.bounds[-1]), task.d)) for key in self.keys}
 
     def run(self):
-        from k2nb.models import visit_parts
-        for docs, ids in self.batches():
-            def see(key, x, docs=docs):
-                for row, doc in enumerate(docs): self.out[key][slice(*self.task.bounds[doc:doc + 2])] = x[row, :self.task.lengths[doc]]
-            visit_parts(self.lm, {"input_ids": ids, "attention_mask": None}, self.keys, see)
+        from k2nb.embedding import extract
+        from k2nb.embedding.batches import cut_shards, read_vectors
+        from k2nb.embedding.texts import open_texts
+        job = extract._Job(self.lm, self.keys, "token", "none", self.dtype, None, False, None)
+        shard, at = max(self.task.budget, min(65536, extract._SHARD_BYTES // (len(self.keys) * self.task.d * 4))), 0
+        for docs in cut_shards(open_texts(self.task.texts, show_progress=False), job.tokenize, shard):
+            units = job.units(docs)
+            read_vectors(self.lm, docs, units, self.keys, "none", {key: x[at:at + len(units)] for key, x in self.out.items()}, self.task.budget)
+            at += len(units)
         return self.out
-
-    def batches(self):
-        lengths, order = self.task.lengths, np.argsort(-self.task.lengths, kind="stable")
-        while len(order):
-            n = max(1, self.task.budget // int(lengths[order[0]]))
-            docs, order = order[:n], order[n:]
-            ids = np.zeros((len(docs), lengths[docs[0]]), np.int64)
-            for row, doc in enumerate(docs): ids[row, :lengths[doc]] = self.task.ids[doc]
-            yield docs, ids
 
     def rows(self, out):
         for key, x in out.items():

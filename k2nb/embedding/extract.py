@@ -270,7 +270,7 @@ def embed_dataset(
     dtype=None,  # of the vectors on disk: "float32", "float16", "bfloat16"; None: that of the model
     on_long: str = "truncate",  # texts beyond the model's context: "truncate" (with a warning) or "error"
     on_empty: str = "skip",  # texts without a token: "skip" (no rows, with a warning) or "error"
-    tokens_per_batch: int = 2048,  # padding included
+    tokens_per_batch: int = 2048,  # at most so many in a forward, padding included (a CPU gets no more than 1,024 at once: it is faster so)
     tokens_per_shard: int | None = None,  # None: at most 65,536, and about 256 MB of vectors
     resume: bool = True,  # go on where an interrupted run stopped, and open what is finished; False: begin anew
     overwrite: bool = False,  # replace a store in output_dir that was made from something else
