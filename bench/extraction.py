@@ -162,7 +162,9 @@ def race(folder: Path, names: list[str], args) -> tuple[dict, dict]:
             print(f"  {name}: {missing.get(name) or runs[name]['check']}", file=sys.stderr, flush=True)
         for pair in BETTER:
             for name in pair:
-                if name in runs and name != best(pair, runs): runs[name]["slower"] = True
+                if name in runs and name != best(pair, runs):
+                    runs[name]["slower"] = True
+                    workers[name].end()  # its memory is wanted
         going = [n for n in runs if not runs[n].get("slower")]
         for i in range(args.repeats):
             for name in going if i % 2 == 0 else going[::-1]:
@@ -259,7 +261,7 @@ def share_of_peak(runs: dict, facts: dict, args) -> str:
 def arguments():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--quick", action="store_true", help="little model, few texts, two rounds; bench/README.md stays as it is")
-    p.add_argument("--repeats", type=int, help="rounds (default 5)")
+    p.add_argument("--repeats", type=int, help="rounds (default 3)")
     p.add_argument("--texts", type=int, help="how many (default 192; 512 on a GPU, which are 7 GB of vectors)")
     p.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count(), help="CPU threads of each")
     p.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -269,7 +271,7 @@ def arguments():
     p.add_argument("--json", help="a file for all the numbers")
     args = p.parse_args()
     gpu = args.device != "cpu"
-    args.repeats = args.repeats or (2 if args.quick else 5)
+    args.repeats = args.repeats or (2 if args.quick else 3)
     args.texts = args.texts or (24 if args.quick else 512 if gpu else 192)
     args.tokens_per_batch = args.tokens_per_batch or (65536 if gpu else 2048)
     return args
