@@ -18,5 +18,6 @@ from .tokens import token_strings, tokenize_texts
 from .units import split_sentences, split_words
 
 # %% ../../nbs/10_embedding.ipynb #c004
-_all_ = ["align_tokens", "find_words", "pool_spans", "embed_dataset", "embed_images", "ActivationStore", "Document", "NoTokensError", "open_store",
-         "extract_token_vectors", "load_npz_features", "join_labels", "read_texts", "split_sentences", "split_words", "token_strings", "tokenize_texts"]
+_all_ = ["align_tokens", "find_words", "pool_spans", "embed_dataset", "embed_images", "ActivationStore", "Document", "NoTokensError",
+         "open_store", "extract_token_vectors", "load_npz_features", "join_labels", "read_texts", "split_sentences", "split_words",
+         "token_strings", "tokenize_texts"]

@@ -41,7 +41,7 @@ def plan_batches(
     order = np.argsort(-lengths, kind="stable")[:np.count_nonzero(lengths)]
     longest = lengths[order].astype(np.int64)
     least, stop = np.zeros(len(order) + 1, np.int64), np.zeros(len(order) + 1, np.int64)
-    for a in range(len(order) - 1, -1, -1):  # the cheapest way through documents a, a + 1, …: the first batch ends anywhere, the rest is known
+    for a in range(len(order) - 1, -1, -1):  # the first batch from a on ends anywhere; what follows it is known
         n = np.arange(1, min(max(1, tokens_per_batch // longest[a]), len(order) - a) + 1)
         cost = longest[a] * n + least[a + n]
         best = len(n) - 1 - int(cost[::-1].argmin())  # of equals the larger batch
@@ -177,7 +177,8 @@ def read_vectors(
     "Fill in the rows of the units, from as few forwards as the budget allows."
     n = np.bincount(units.doc, minlength=len(docs))
     of_doc = np.cumsum(n) - n, n
-    # measured: on a CPU a forward of more tokens than these falls out of the cache and takes longer for each; an accelerator is slow to start and quick with tokens
+    # measured: on a CPU a forward of more tokens than these falls out of the cache and takes longer for each of them;
+    # an accelerator is slow to start and quick with tokens
     most, overhead = (min(tokens_per_batch, 1024), 64) if lm.device.type == "cpu" else (tokens_per_batch, 1024)
     batches = plan_batches(np.where(n > 0, docs.lengths, 0), most, overhead)
     for i, batch in enumerate(batches):

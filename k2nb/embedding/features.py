@@ -138,7 +138,8 @@ def extract_token_vectors(
     path = _default_file(store, parts, layers) if output_file is None else Path(output_file)
     if path.suffix != ".npz": path = path.with_name(path.name + ".npz")
     ids = store.row_ids
-    facts = {"parts": parts, "layers": layers, "hidden_size": store.d_model, "model": store.model, "hash": store.hash, "pooling": store.pooling,
+    facts = {"parts": parts, "layers": layers, "hidden_size": store.d_model, "model": store.model,
+             "hash": store.hash, "pooling": store.pooling,
              "dtype": store.dtype, "n_features": len(keys) * store.d_model, "ids_without_rows": _absent(store.ids, ids)}
     arrays = {"ids": _ids_array(ids), "meta": np.array(dumps({"schema_version": _SCHEMA, **facts}))}
     _write_npz(path, _blocks(store, keys), len(store), arrays)
@@ -154,7 +155,8 @@ def _absent(ids: np.ndarray, there: np.ndarray) -> list:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     "The arrays of an npz, or an error that says why not."
     if not path.is_file(): raise MissingFileError(f"there is no file {path}")
-    if not zipfile.is_zipfile(path): raise StoreError(f"{path} is no npz, or only the beginning of one: write it again with extract_token_vectors")
+    if not zipfile.is_zipfile(path):
+        raise StoreError(f"{path} is no npz, or only the beginning of one: write it again with extract_token_vectors")
     try:
         with np.load(path, allow_pickle=False) as z: return {name: z[name] for name in z.files}
     except (zipfile.BadZipFile, EOFError, OSError) as e:
@@ -172,15 +174,17 @@ def _read_meta(path: Path, arrays: Mapping[str, np.ndarray]) -> dict:
     try: meta = loads(str(arrays["meta"]))
     except JSONDecodeError as e: raise StoreError(f"{path}: its description is not JSON: {e}") from None
     version = meta.pop("schema_version", None) if isinstance(meta, dict) else None
-    if version != _SCHEMA: raise StoreError(f"{path} has schema_version {version!r}; {_SCHEMA} is known here: update k2nb, or write it again")
+    if version != _SCHEMA:
+        raise StoreError(f"{path} has schema_version {version!r}; {_SCHEMA} is known here: update k2nb, or write it again")
     shape = (len(arrays["ids"]), len(meta["layers"]) * len(meta["parts"]) * meta["hidden_size"])
-    if arrays["data"].shape != shape: raise StoreError(f"{path} is damaged: the matrix is {arrays['data'].shape} where {shape} is described")
+    if arrays["data"].shape != shape:
+        raise StoreError(f"{path} is damaged: the matrix is {arrays['data'].shape} where {shape} is described")
     return meta
 
 # %% ../../nbs/12_features.ipynb #c020
 def load_npz_features(
     npz_path: str | os.PathLike,  # what `extract_token_vectors` returned
-) -> tuple[pd.DataFrame, dict]:  # (N, F) with ids as index; parts, layers, hidden_size, model, hash, pooling, dtype, n_features, ids_without_rows
+) -> tuple[pd.DataFrame, dict]:  # (N, F), ids as index; parts, layers, hidden_size, model, hash, pooling, dtype, n_features, …
     "The matrix with its names, and what is known of it. Raises `MissingFileError`, or `StoreError` if it is no such file or not whole."
     path = Path(npz_path)
     arrays = _read_arrays(path)
@@ -199,7 +203,8 @@ def _some(ids: Iterable[Hashable]) -> str:
 def _as_series(labels, label_col: str, id_col: str, text_ids: bool) -> pd.Series:
     "Labels with their ids as index, whatever they came in."
     if isinstance(labels, (str, os.PathLike)): labels = read_table(labels, id_col if text_ids else label_col)
-    if isinstance(labels, Mapping): return pd.Series(list(labels.values()), index=pd.Index(list(labels), dtype=object), dtype=object).infer_objects()
+    if isinstance(labels, Mapping):
+        return pd.Series(list(labels.values()), index=pd.Index(list(labels), dtype=object), dtype=object).infer_objects()
     if isinstance(labels, pd.Series): return labels
     if not isinstance(labels, pd.DataFrame):
         raise InputError(f"labels must say whose they are: a DataFrame with ids, a Series with ids as index, a dict or a table's path, got "
@@ -219,20 +224,22 @@ def _checked_ids(ids: Iterable, what: str) -> np.ndarray:
 def _same_kind(features: np.ndarray, labels: np.ndarray) -> None:
     kinds = ["whole numbers" if x.dtype.kind == "i" else "strings" for x in (features, labels)]
     if kinds[0] == kinds[1]: return
-    raise InputError(f"the features' ids are {kinds[0]} ({features[:1].tolist()[0]!r}, …) and the labels' are {kinds[1]} ({labels[:1].tolist()[0]!r}, …): "
+    raise InputError(f"the features' ids are {kinds[0]} ({features[:1].tolist()[0]!r}, …) and "
+                     f"the labels' are {kinds[1]} ({labels[:1].tolist()[0]!r}, …): "
                      "make them the same kind, with .astype(str) or .astype(int)")
 
 # %% ../../nbs/12_features.ipynb #c039
 def join_labels(
     features: pd.DataFrame,  # (N, F), ids as index, as `load_npz_features` gives them
-    labels: pd.DataFrame | pd.Series | Mapping | str | os.PathLike,  # a table with ids, a Series with ids as index, a mapping id -> label, or a table's path
+    labels: pd.DataFrame | pd.Series | Mapping | str | os.PathLike,  # table or its path, Series with ids as index, id -> label
     label_col: str = "label",  # a table's column of labels
     id_col: str = "id",  # a table's column of ids, or the name of its index
     on_missing: str = "error",  # features without a label: "error", or "drop" (with a warning that lists them)
 ) -> tuple[pd.DataFrame, pd.Series]:  # features and labels of the same documents, in the features' order
     "Features and their labels, joined by id. Labels of documents without features are not used. Raises `InputError` with the ids."
     check_choice(on_missing, ("error", "drop"), "on_missing")
-    if not isinstance(features, pd.DataFrame): raise InputError(f"features must be a DataFrame with ids as index, got {type(features).__name__}")
+    if not isinstance(features, pd.DataFrame):
+        raise InputError(f"features must be a DataFrame with ids as index, got {type(features).__name__}")
     ids = _checked_ids(features.index, "features")
     y = _as_series(labels, label_col, id_col, ids.dtype.kind != "i")
     if not len(ids) or not len(y): raise InputError("there are no labels" if len(ids) else "there are no features")
@@ -256,5 +263,6 @@ def _check_missing(ids: np.ndarray, there: np.ndarray, on_missing: str) -> None:
 
 def _check_labels(y: pd.Series) -> None:
     empty = y.isna() | (y == "")
-    if empty.any(): raise InputError(f"the label is empty (NaN, None or '') for {_some(y.index[empty].tolist())}: drop these rows of the labels, "
+    if empty.any():
+        raise InputError(f"the label is empty (NaN, None or '') for {_some(y.index[empty].tolist())}: drop these rows of the labels, "
                                      "and on_missing='drop' leaves the documents out")

@@ -18,7 +18,7 @@ import pandas as pd
 from .. import __version__
 from ..core import InputError, MissingFileError, check_choice, hash_array, hash_file, hash_json
 from ..core import progress as progress_bar
-from .extract import Buffers, check_finite, disk_dtype, load_for
+from .extract import Buffers, check_count, check_finite, disk_dtype, load_for
 from .pool import pool_rows
 from .shards import tensor_name
 from .store import ActivationStore, document_columns, open_store
@@ -41,7 +41,7 @@ class ImageSource:
 
 
 def open_images(
-    images,  # folder; path of a table; DataFrame; list of paths, PIL images or (height, width, 3) uint8 arrays; (n, channels, height, width) floats
+    images,  # folder; table or its path; list of paths, PIL images or uint8 arrays; (n, channels, height, width) floats
     image_col: str = "image",  # a table's column of paths or images
     id_col: str | None = "id",  # a table's column of ids; without it 0 to n − 1, or the file names of a folder
 ) -> ImageSource:  # checked: there is something, files exist, ids are unique
@@ -125,7 +125,8 @@ class _Grid:
         i = np.tile(np.arange(self.tokens, dtype=np.int32), n)
         patch = i - self.special
         place = {"row": patch // self.cols, "col": patch % self.cols}
-        return {"row.position": i, "row.special": patch < 0, **{f"row.{k}": np.where(patch < 0, -1, v).astype(np.int32) for k, v in place.items()}}
+        place = {f"row.{k}": np.where(patch < 0, -1, v).astype(np.int32) for k, v in place.items()}
+        return {"row.position": i, "row.special": patch < 0, **place}
 
     def units(self, n: int, pooling: str):
         "(index, bounds) into n × tokens rows, a unit a picture: all its patches, or its first token."
@@ -148,7 +149,8 @@ def _check_rows(granularity, pooling) -> tuple[str, str]:
     if granularity is None: granularity = "patch" if pooling == "none" else "image"
     check_choice(granularity, ("patch", "image"), "granularity")
     pooling = check_choice({"patch": "none", "image": "mean"}[granularity] if pooling is None else pooling, _POOLINGS, "pooling")
-    if (granularity == "patch") != (pooling == "none"): raise InputError(f"granularity={granularity!r} does not go with pooling={pooling!r}: patches are not pooled, images are")
+    if (granularity == "patch") != (pooling == "none"):
+        raise InputError(f"granularity={granularity!r} does not go with pooling={pooling!r}: patches are not pooled, images are")
     return granularity, pooling
 
 
@@ -169,7 +171,7 @@ def _read(lm: LoadedModel, pixels, grid: _Grid, wanted, pooling: str, out: dict,
 _SHARD_BYTES = 1 << 26  # 64 MB, as for texts
 
 
-def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, dtype, per_batch: int, per_shard: int | None, show: bool) -> None:
+def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, dtype, per_batch, per_shard, show: bool) -> None:
     import torch, transformers
     each = grid.tokens if granularity == "patch" else 1
     n = per_shard or max(1, _SHARD_BYTES // (len(wanted) * lm.d_model * each * (4 if dtype == "float32" else 2)))
@@ -192,15 +194,18 @@ def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, 
                 writer.add((at, stop), len(docs), tensors | {tensor_name(*key): x for key, x in found.items()})
             bar.update(stop - at)
             at = stop
-    writer.finish({"modality": "image", "row_columns": ["position", "row", "col", "special"] if granularity == "patch" else [], "d_model": lm.d_model,
-                   "id_kind": "int" if source.ids.dtype.kind == "i" else "str", "n_truncated": 0, "n_empty": 0, "grid": [grid.rows, grid.cols],
+    columns = ["position", "row", "col", "special"] if granularity == "patch" else []
+    writer.finish({"modality": "image", "row_columns": columns, "d_model": lm.d_model, "n_truncated": 0, "n_empty": 0,
+                   "id_kind": "int" if source.ids.dtype.kind == "i" else "str", "grid": [grid.rows, grid.cols],
                    "software": {"k2nb": __version__, "torch": torch.__version__, "transformers": transformers.__version__}})
 
 # %% ../../nbs/11a_images.ipynb #c012
 def _made_from(lm: LoadedModel, source: ImageSource, wanted, granularity, pooling, dtype, show: bool) -> dict:
     h = [_content(source.get(i), source.ready, i) for i in progress_bar(range(len(source)), "images", show=show, unit="image")]
-    how = None if source.ready else {k: v for k, v in lm.processor.to_dict().items() if not k.startswith("_") and k != "transformers_version"}
-    return {"model": lm.hash, "model_dtype": str(lm.dtype).removeprefix("torch."), "processor": hash_json(how), "images": hash_json([source.ids.tolist(), h]),
+    how = {} if source.ready else lm.processor.to_dict()
+    how = {k: v for k, v in how.items() if not k.startswith("_") and k != "transformers_version"}
+    return {"model": lm.hash, "model_dtype": str(lm.dtype).removeprefix("torch."), "processor": hash_json(how),
+            "images": hash_json([source.ids.tolist(), h]),
             "keys": [tensor_name(*key) for key in wanted], "granularity": granularity, "pooling": pooling, "dtype": dtype}
 
 
@@ -210,7 +215,7 @@ def embed_images(
     output_dir: str | Path | None = None,  # the store's folder; None: .k2nb/activations/ and the beginning of the store's hash
     layers: int | Iterable[int] | None = None,  # blocks counted from 0, negative ones from the end; None: all
     parts: str | Iterable[str] = ("rs",),  # from `lm.parts`
-    pooling: str | None = None,  # of all patches: "mean" (None means that), "sum", "max", "signed_max"; "first": the class token; "none": a row a patch
+    pooling: str | None = None,  # of patches: "mean" (as None), "sum", "max", "signed_max"; "first": the class token; "none": a row a patch
     device: str = "auto",  # as for `choose_device`
     *,
     image_col: str = "image",  # a table's column of paths or images
@@ -227,16 +232,18 @@ def embed_images(
     continued. Raises `InputError`, `UnknownNameError`, `MissingFileError`, or `StoreError` if output_dir holds another store."""
     granularity, pooling = _check_rows(granularity, pooling)
     for value, what in ((images_per_batch, "images_per_batch"), (images_per_shard, "images_per_shard")):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1): raise InputError(f"{what} must be an int ≥ 1, got {value!r}")
+        if value is not None: check_count(value, what)
     lm = load_for(model_name, device)
     if lm.modality != "image": raise InputError(f"{lm.name} reads texts, not images: see embed_dataset")
     source, dtype, wanted = open_images(images, image_col, id_col), disk_dtype(lm, dtype), check_wanted(lm, layers, parts)
     if lm.processor is None and not source.ready:
-        raise InputError(f"{lm.name} was wrapped without an image processor: give one to wrap_model, or pixel values (n, channels, height, width)")
+        raise InputError(f"{lm.name} was wrapped without an image processor: give one to wrap_model, or "
+                         "pixel values (n, channels, height, width)")
     grid = _grid(lm, _pixels(lm, source, range(1)))
     if pooling == "first" and not grid.special: raise InputError(f"{lm.name} has no class token, which pooling='first' is about")
     made_from = _made_from(lm, source, wanted, granularity, pooling, dtype, progress)
     path = Path(".k2nb")/"activations"/store_key(made_from)[:12] if output_dir is None else Path(output_dir)
     with StoreWriter(path, made_from, lm.name, overwrite=overwrite, resume=resume) as writer:
-        if not writer.finished(): _write(writer, lm, source, grid, wanted, granularity, pooling, dtype, images_per_batch, images_per_shard, progress)
+        if not writer.finished():
+            _write(writer, lm, source, grid, wanted, granularity, pooling, dtype, images_per_batch, images_per_shard, progress)
     return open_store(path)

@@ -113,25 +113,23 @@ def _write_pieces(path: str | Path, pieces: Sequence) -> None:
 
 
 def _write_direct(fd: int, pieces: Sequence) -> None:
-    with mmap.mmap(-1, _CHUNK) as room:  # memory that begins at a page
-        block, used, size = np.frombuffer(room, np.uint8), 0, 0
+    room, used, size = np.frombuffer(mmap.mmap(-1, _CHUNK), np.uint8), 0, 0  # memory that begins at a page
+    for piece in (np.frombuffer(p, np.uint8) for p in pieces):
+        size += len(piece)
+        while len(piece):
+            n = min(len(piece), _CHUNK - used)
+            room[used:used + n], used, piece = piece[:n], used + n, piece[n:]
+            if used == _CHUNK: used = _flush(fd, room, used)  # 0
+    _flush(fd, room, -(-used // _PAGE) * _PAGE)
+    os.ftruncate(fd, size)
 
-        def flush(n):
-            left = memoryview(block[:n])
-            while left: left = left[os.write(fd, left):]
 
-        for piece in pieces:
-            piece = np.frombuffer(piece, np.uint8)
-            size += len(piece)
-            while len(piece):
-                n = min(len(piece), _CHUNK - used)
-                block[used:used + n], used, piece = piece[:n], used + n, piece[n:]
-                if used == _CHUNK: used = flush(used) or 0
-        if used: flush(-(-used // _PAGE) * _PAGE)
-        os.ftruncate(fd, size)
-        del block, flush  # or the memory cannot be given back
+def _flush(fd: int, room: np.ndarray, n: int) -> int:
+    left = memoryview(room)[:n]
+    while left: left = left[os.write(fd, left):]
+    return 0
 
-# %% ../../nbs/10_shards.ipynb #c014
+# %% ../../nbs/10_shards.ipynb #c017
 def write_shard(
     path: str | Path,  # the file
     tensors: Mapping,  # name -> array or tensor; read, never copied
@@ -148,7 +146,7 @@ def write_shard(
     size = len(head) + sum(a.nbytes for a in arrays)
     return {"file": Path(path).name, "docs": list(facts["docs"]), "rows": facts["rows"], "hash": check.hexdigest(), "bytes": size}
 
-# %% ../../nbs/10_shards.ipynb #c021
+# %% ../../nbs/10_shards.ipynb #c024
 class _Header(NamedTuple):
     "What the beginning of a shard says."
     tensors: dict  # name -> (dtype, shape, first byte, one past the last byte), counted in the file
@@ -212,7 +210,7 @@ def widen(
     "bfloat16 as float32, exactly: it is the upper half of one."
     return (a.astype(np.uint32) << 16).view(np.float32) if a.dtype == np.uint16 else a
 
-# %% ../../nbs/10_shards.ipynb #c027
+# %% ../../nbs/10_shards.ipynb #c030
 def shard_entry(
     path: str | Path,  # the file
 ) -> dict | None:  # the manifest's entry: file, docs, rows, hash, bytes; None: it is not what was written

@@ -142,11 +142,13 @@ def read_texts(
         return Texts(np.arange(len(data)), _check_strings(list(data), "text"))
     if not len(data): raise InputError("the table has no rows")
     id_col = _check_columns(list(data.columns), input_col, id_col, target_col)
-    return Texts(np.arange(len(data)) if id_col is None else check_ids(data[id_col].tolist()), _check_strings(data[input_col].tolist(), "text"),
+    ids = np.arange(len(data)) if id_col is None else check_ids(data[id_col].tolist())
+    return Texts(ids, _check_strings(data[input_col].tolist(), "text"),
                  None if target_col is None else _check_strings(data[target_col].tolist(), "target"))
 
 # %% ../../nbs/10_texts.ipynb #c021
 _BATCH = 256  # texts handled at a time
+_WHOLE = (str, bytes, os.PathLike, list, tuple, pd.DataFrame, pd.Series, np.ndarray)  # what `read_texts` reads, or refuses
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ class _Ids:
         out = check_ids(ids, self.n)
         kind = out.dtype.kind == "i"
         if self.int is None: self.int = kind
-        if kind != self.int: raise InputError(f"ids must be all whole numbers or all str, and from row {self.n} on they are of the other kind")
+        if kind != self.int:
+            raise InputError(f"ids must be all whole numbers or all str, and from row {self.n} on they are of the other kind")
         self.digests.append(np.array([_digest8(x) for x in out.tolist()], np.uint64))
         self.n += len(out)
         return out
@@ -229,7 +232,8 @@ def _fields(items: Iterable, input_col, id_col, target_col) -> Iterator[list]:
             table = isinstance(item, Mapping)
             if table: id_col = _check_columns(list(item), input_col, id_col, target_col)
             else: _check_plain(id_col, target_col)
-        if table != isinstance(item, Mapping): raise InputError(f"row {i} is {type(item).__name__}; the rows before are {'not ' * (not table)}mappings")
+        if table != isinstance(item, Mapping):
+            raise InputError(f"row {i} is {type(item).__name__}; the rows before are {'not ' * (not table)}mappings")
         if table and (lost := [c for c in (id_col, input_col, target_col) if c is not None and c not in item]):
             raise InputError(f"row {i} has no field {lost[0]!r}, but {', '.join(map(repr, item))}")
         yield [item[c] if c is not None else None for c in (id_col, input_col, target_col)] if table else [None, item, None]
@@ -291,7 +295,7 @@ def open_texts(
         if hasattr(data, "select_columns") and hasattr(data, "__len__"):
             if not len(data): raise InputError("the table has no rows")
             read = _from_dataset(data, input_col, _check_columns(list(data.column_names), *columns), target_col, ids)
-        elif isinstance(data, Iterable) and not isinstance(data, (str, bytes, os.PathLike, list, tuple, pd.DataFrame, pd.Series, np.ndarray)):
+        elif isinstance(data, Iterable) and not isinstance(data, _WHOLE):
             read, n = _spooled(data, columns, ids, Path(folder), bar)
             if not n: raise InputError("data is empty: there is no text to read")
         else:

@@ -125,7 +125,8 @@ def decoder_tokens(
     first = np.zeros(bounds[-1], bool)
     first[bounds[:-1]] = True
     source = (np.arange(bounds[-1]) - np.repeat(bounds[:-1] + 1 - own.bounds[:-1], kept))[~first]
-    columns = {"id": np.full(len(first), start_id, np.int32), "start": np.zeros(len(first), np.int32), "end": np.zeros(len(first), np.int32), "special": first.copy()}
+    none = np.zeros(len(first), np.int32)
+    columns = {"id": none + np.int32(start_id), "start": none.copy(), "end": none.copy(), "special": first.copy()}
     for name, column in columns.items(): column[~first] = getattr(own, name)[source]
     return Tokens(bounds, full, (np.arange(len(first)) - np.repeat(bounds[:-1], kept)).astype(np.int32), **columns)
 

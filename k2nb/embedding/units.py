@@ -23,10 +23,12 @@ from .tokens import Tokens
 def _pattern(name: str):
     import regex  # knows the classes of Unicode: a vowel sign of Devanagari is no letter for Python's own `re`
     letter = r"[\p{L}\p{M}\p{N}_]"
+    titles = "Mr|Mrs|Ms|Dr|Prof|Rev|Hon|St|Gen|Col|Maj|Capt|Lt|Sgt|Sen|Rep|Gov|Fig|Figs|Eq|Eqs|Sec|No|vs|cf|al|approx"
+    smiley = r"(?:\s+[:;=]['-]?[()DPpO/]+)?"  # it belongs to what it follows
     return regex.compile({
         "word": rf"{letter}+(?:(?:['’‑-]|(?<=\p{{N}})[.,](?=\p{{N}})){letter}+)*|[^\p{{L}}\p{{M}}\p{{N}}_\s]+",
-        "end": r"[.!?…]+[\"'”’»)\]]*(?:\s+[:;=]['-]?[()DPpO/]+)?(?=\s|$)|[。！？]+[”’」』）]*|\n\s*\n",  # a smiley belongs to what it follows
-        "titles": r"(?:^|[^\p{L}.])(?:\p{Lu}|Mr|Mrs|Ms|Dr|Prof|Rev|Hon|St|Gen|Col|Maj|Capt|Lt|Sgt|Sen|Rep|Gov|Fig|Figs|Eq|Eqs|Sec|No|vs|cf|e\.g|i\.e|al|approx)\.$|(?:^|[.!?:]\s+)\d{1,2}\.$",
+        "end": rf"[.!?…]+[\"'”’»)\]]*{smiley}(?=\s|$)|[。！？]+[”’」』）]*|\n\s*\n",
+        "titles": rf"(?:^|[^\p{{L}}.])(?:\p{{Lu}}|e\.g|i\.e|{titles})\.$|(?:^|[.!?:]\s+)\d{{1,2}}\.$",
         "inside": r"(?:^|\s)(?:etc|ca|esp|incl|\p{L}{1,2}\.\p{L}[\p{L}.]*)\.$",
     }[name])
 
@@ -198,7 +200,8 @@ def _cover(tokens: Intervals, index: np.ndarray, spans: Sequence[np.ndarray]) ->
     order = np.lexsort((rows, cols))
     found, n = np.unique(cols, return_counts=True)
     bounds = np.concatenate([[0], np.cumsum(n)])
-    return Units(units.doc[found], units.start[found].astype(np.int32), units.end[found].astype(np.int32), table[found, 0], index[rows[order]], bounds)
+    start, end = units.start[found].astype(np.int32), units.end[found].astype(np.int32)
+    return Units(units.doc[found], start, end, table[found, 0], index[rows[order]], bounds)
 
 # %% ../../nbs/10b_units.ipynb #c030
 class SpanTable:
@@ -207,7 +210,8 @@ class SpanTable:
         self,
         table: pd.DataFrame,  # doc_id, start, end: characters of that document's text
     ):
-        if not isinstance(table, pd.DataFrame): raise InputError(f"spans must be a DataFrame of doc_id, start, end, got {type(table).__name__}")
+        if not isinstance(table, pd.DataFrame):
+            raise InputError(f"spans must be a DataFrame of doc_id, start, end, got {type(table).__name__}")
         check_choice("doc_id", list(table.columns), "column of spans")
         if not len(table): raise InputError("spans is empty: there is nothing to pool over")
         self.spans = np.stack([whole_numbers(table, c) for c in ("start", "end")], 1)
