@@ -67,7 +67,7 @@ def feature_names(
     "The columns' names in their order: layer by layer, within it part by part, within it 0 to hidden_size − 1."
     return [f"{part}_L{layer:02d}_{i}" for layer in layers for part in parts for i in range(hidden_size)]
 
-# %% ../../nbs/12_features.ipynb #c014
+# %% ../../nbs/12_features.ipynb #c015
 _SCHEMA = 1  # number of the file's layout; files with a higher one are refused
 _BLOCK = 1 << 24  # 16 MB: the most of the matrix that is in memory at a time (or one row)
 
@@ -95,7 +95,7 @@ def _write_npz(path: Path, blocks: Iterator[np.ndarray], rows: int, arrays: Mapp
         for name, a in arrays.items():
             with z.open(zipfile.ZipInfo(f"{name}.npy"), "w") as f: np.lib.format.write_array(f, a, allow_pickle=False)
 
-# %% ../../nbs/12_features.ipynb #c015
+# %% ../../nbs/12_features.ipynb #c016
 def _write_csv(path: Path, blocks: Iterator[np.ndarray], ids: np.ndarray, names: list[str]) -> None:
     "The same as text: a line a document, its id first."
     with atomic_path(path) as temp, open(temp, "w", encoding="utf-8", newline="") as f:
@@ -121,7 +121,7 @@ def _default_file(store: ActivationStore, parts: list[str], layers: list[int]) -
     if len(layers) > 16 and not run: which = f"{len(layers)}-{hash_json(layers)[:8]}"
     return store.path.with_name(f"{store.path.name}_{'_'.join(parts)}_L{which}.npz")
 
-# %% ../../nbs/12_features.ipynb #c017
+# %% ../../nbs/12_features.ipynb #c018
 def extract_token_vectors(
     embedding_dir: str | os.PathLike | ActivationStore,  # a store's folder, or a store that is open; one vector a document
     parts: str | Sequence[str] | None = None,  # in the order of the columns; None: all that the store has, but not "emb"
@@ -151,7 +151,7 @@ def _absent(ids: np.ndarray, there: np.ndarray) -> list:
     seen = set(there.tolist())
     return [i for i in ids.tolist() if i not in seen]
 
-# %% ../../nbs/12_features.ipynb #c019
+# %% ../../nbs/12_features.ipynb #c020
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     "The arrays of an npz, or an error that says why not."
     if not path.is_file(): raise MissingFileError(f"there is no file {path}")
@@ -181,7 +181,7 @@ def _read_meta(path: Path, arrays: Mapping[str, np.ndarray]) -> dict:
         raise StoreError(f"{path} is damaged: the matrix is {arrays['data'].shape} where {shape} is described")
     return meta
 
-# %% ../../nbs/12_features.ipynb #c020
+# %% ../../nbs/12_features.ipynb #c021
 def load_npz_features(
     npz_path: str | os.PathLike,  # what `extract_token_vectors` returned
 ) -> tuple[pd.DataFrame, dict]:  # (N, F), ids as index; parts, layers, hidden_size, model, hash, pooling, dtype, n_features, …
@@ -193,7 +193,7 @@ def load_npz_features(
     columns = feature_names(meta["parts"], meta["layers"], meta["hidden_size"])
     return pd.DataFrame(arrays["data"], index=pd.Index(ids, name="id"), columns=columns, copy=False), meta
 
-# %% ../../nbs/12_features.ipynb #c038
+# %% ../../nbs/12_features.ipynb #c039
 def _some(ids: Iterable[Hashable]) -> str:
     "The first ten ids, and how many."
     ids = list(ids)
@@ -228,7 +228,7 @@ def _same_kind(features: np.ndarray, labels: np.ndarray) -> None:
                      f"the labels' are {kinds[1]} ({labels[:1].tolist()[0]!r}, …): "
                      "make them the same kind, with .astype(str) or .astype(int)")
 
-# %% ../../nbs/12_features.ipynb #c039
+# %% ../../nbs/12_features.ipynb #c040
 def join_labels(
     features: pd.DataFrame,  # (N, F), ids as index, as `load_npz_features` gives them
     labels: pd.DataFrame | pd.Series | Mapping | str | os.PathLike,  # table or its path, Series with ids as index, id -> label
