@@ -66,8 +66,9 @@ def _text_inputs(lm: LoadedModel, inputs: Mapping) -> tuple[dict, Any]:
     "(the forward's arguments, ids of the side that is read)"
     import torch
     ids, mask = _token_ids(lm, inputs.get("input_ids", ()), inputs.get("attention_mask"), "input_ids", "attention_mask")
-    # a decoder's text is read in one direction, the encoder's in both
-    ready = {"input_ids": ids} if mask is None or not (lm.bidirectional or lm.side) else {"input_ids": ids, "attention_mask": mask}
+    if mask is not None and not (lm.bidirectional or lm.side):  # nobody sees this padding, and by its id transformers would miss a mask
+        ids, mask = ids.where(mask.bool(), ids[:, :1]), None
+    ready = {"input_ids": ids} if mask is None else {"input_ids": ids, "attention_mask": mask}
     if lm.side != "decoder": return ready, ids
     given = inputs.get("decoder_input_ids")
     if given is None: given = torch.full((len(ids), 1), lm.decoder_start)

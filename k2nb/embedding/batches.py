@@ -100,11 +100,12 @@ def cut_shards(
     yield from rest
 
 # %% ../../nbs/10d_batches.ipynb #c019
-def _rectangle(tokens: Tokens, docs: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    "(B, T) ids padded on the right, and where they are real."
+def _rectangle(tokens: Tokens, docs: np.ndarray, pad: int | None) -> tuple[np.ndarray, np.ndarray]:
+    "(B, T) ids padded on the right (None: with each row's first token), and where they are real."
     lengths = tokens.lengths[docs]
     real = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(real.shape, pad, np.int64)
+    fill = tokens.id[tokens.bounds[docs]][:, None] if pad is None else pad
+    ids = np.broadcast_to(fill, real.shape).astype(np.int64)
     ids[real] = tokens.id[spread(tokens.bounds[docs], lengths)]
     return ids, real
 
@@ -115,7 +116,8 @@ def batch_inputs(
     batch: np.ndarray,  # which of them
 ) -> dict:  # name -> array, as `visit_parts` takes them; a mask only where the model looks at it
     "What a forward reads."
-    ids, real = _rectangle(docs.tokens, batch, lm.pad_id)
+    # a causal model sees no padding; were it the padding's own id, transformers would warn that a mask is missing
+    ids, real = _rectangle(docs.tokens, batch, lm.pad_id if lm.bidirectional else None)
     if docs.source is None: return {"input_ids": ids, "attention_mask": real if lm.bidirectional and not real.all() else None}
     source, there = _rectangle(docs.source, batch, lm.pad_id)
     return {"input_ids": source, "attention_mask": there, "decoder_input_ids": ids}

@@ -193,7 +193,7 @@ def load_npz_features(
     columns = feature_names(meta["parts"], meta["layers"], meta["hidden_size"])
     return pd.DataFrame(arrays["data"], index=pd.Index(ids, name="id"), columns=columns, copy=False), meta
 
-# %% ../../nbs/12_features.ipynb #c039
+# %% ../../nbs/12_features.ipynb #c041
 def _some(ids: Iterable[Hashable]) -> str:
     "The first ten ids, and how many."
     ids = list(ids)
@@ -228,7 +228,7 @@ def _same_kind(features: np.ndarray, labels: np.ndarray) -> None:
                      f"the labels' are {kinds[1]} ({labels[:1].tolist()[0]!r}, …): "
                      "make them the same kind, with .astype(str) or .astype(int)")
 
-# %% ../../nbs/12_features.ipynb #c040
+# %% ../../nbs/12_features.ipynb #c042
 def join_labels(
     features: pd.DataFrame,  # (N, F), ids as index, as `load_npz_features` gives them
     labels: pd.DataFrame | pd.Series | Mapping | str | os.PathLike,  # table or its path, Series with ids as index, id -> label
