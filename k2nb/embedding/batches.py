@@ -61,7 +61,10 @@ class Documents:
     source: Tokens | None = None  # for a decoder: what its encoder reads, while `tokens` are what the decoder is fed
 
     def __len__(self): return len(self.texts)
-    def __getitem__(self, rows: slice):
+    def __getitem__(
+        self,
+        rows: slice,  # which of them
+    ) -> "Documents":  # these alone
         "Some of them, in order."
         return Documents(self.texts[rows], self.tokens[rows], None if self.source is None else self.source[rows])
 

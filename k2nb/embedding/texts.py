@@ -59,7 +59,10 @@ class Texts:
     targets: list[str] | None = None  # n, what a decoder is to write; None where nobody asked
 
     def __len__(self): return len(self.texts)
-    def __getitem__(self, rows: slice):
+    def __getitem__(
+        self,
+        rows: slice,  # which of them
+    ) -> "Texts":  # these alone
         "Some of them, in order."
         return Texts(self.ids[rows], self.texts[rows], None if self.targets is None else self.targets[rows])
 

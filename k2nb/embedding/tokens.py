@@ -37,7 +37,10 @@ class Tokens:
         return self.full > self.lengths
 
     def __len__(self): return len(self.full)
-    def __getitem__(self, texts: slice):
+    def __getitem__(
+        self,
+        texts: slice,  # which of them
+    ) -> "Tokens":  # theirs alone
         "The tokens of some of the texts, in order."
         first, stop, _ = texts.indices(len(self))
         bounds = self.bounds[first:stop + 1]

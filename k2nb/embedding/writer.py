@@ -45,7 +45,7 @@ def _waited(f, path: Path, every: float) -> None:
 def hold_folder(
     path: str | Path,  # the folder; made if need be
     every: float = .2,  # seconds between two looks while another has it
-) -> Iterator[None]:
+) -> Iterator[None]:  # a context; when it ends the folder is free again
     "Hold a folder for this writer alone. While another has it, wait, with one warning that names its process."
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
