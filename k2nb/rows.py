@@ -180,7 +180,7 @@ class Sample:
         self,
         x: torch.Tensor,  # (m, d) rows, ready
         metric: str,  # as in `Rows`
-        wide: torch.dtype = torch.float64,  # what sums are kept in
+        wide=torch.float64,  # torch dtype that sums are kept in
     ): self.x, self.metric, self.wide, self.n = x, metric, wide, len(x)
 
     def take(
