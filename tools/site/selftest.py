@@ -63,10 +63,10 @@ def test_links():
 
 
 def test_names():
-    own = f"[`load_model`]({HOME}models.html#load_model)"  # a link that nbdev has made
+    own = f"[`load_model`]({HOME}loading.html#load_model)"  # a link that nbdev has made
     prose = md(f"`embed_dataset`, {own}, `nobody`, `ActivationStore.vectors()`, `documents`, `` `rng` ``\n\n```py\n`rng`\n```")
     text = made(prose)[1]["source"]
-    assert "{py:obj}`embed_dataset <k2nb.embedding.embed_dataset>`" in text and "{py:obj}`load_model <k2nb.models.load_model>`" in text
+    assert "{py:obj}`embed_dataset <k2nb.embedding.embed_dataset>`" in text and "{py:obj}`load_model <k2nb.loading.load_model>`" in text
     assert "{py:obj}`ActivationStore.vectors() <k2nb.embedding.ActivationStore.vectors>`" in text
     assert "`nobody`, {" in text and text.count("{py:obj}") == 3  # a plain word means a symbol only where it is at home; code is code
     assert library.target("documents", "k2nb.planted.corpus") == library.target("planted.documents") == "k2nb.planted.documents"
