@@ -128,7 +128,7 @@ class Memory(Store):
         from k2nb.embedding.batches import cut_shards, read_vectors
         from k2nb.embedding.texts import open_texts
         job = extract._Job(self.lm, self.keys, "token", "none", self.dtype, None, False, None)
-        shard, at = max(self.task.budget, min(65536, extract._SHARD_BYTES // (len(self.keys) * self.task.d * 4))), 0
+        shard, at = max(self.task.budget, min(65536, extract.SHARD_BYTES // (len(self.keys) * self.task.d * 4))), 0
         for docs in cut_shards(open_texts(self.task.texts, show_progress=False), job.tokenize, shard):
             units = job.units(docs)
             room = {key: x[at:at + len(units)] for key, x in self.out.items()}

@@ -223,7 +223,7 @@ def choose_side(
 ) -> LoadedModel:  # around the same model
     "The same model, read on one side. Raises `InputError` where there are no sides or that side is not there."
     side = pick_side(lm.family, side or lm.side, lm.name)
-    if side is None: return lm
+    if side == lm.side: return lm
     if getattr(lm.model, side, None) is None: raise InputError(f"side={side!r}, but {lm.name} holds no {side}")
     return replace(lm, side=side)
 

@@ -183,10 +183,10 @@ def _read_meta(path: Path, arrays: Mapping[str, np.ndarray]) -> dict:
 
 # %% ../../nbs/12_features.ipynb #c021
 def load_npz_features(
-    npz_path: str | os.PathLike,  # what `extract_token_vectors` returned
+    path: str | os.PathLike,  # what `extract_token_vectors` returned
 ) -> tuple[pd.DataFrame, dict]:  # (N, F), ids as index; parts, layers, hidden_size, model, hash, pooling, dtype, n_features, …
     "The matrix with its names, and what is known of it. Raises `MissingFileError`, or `StoreError` if it is no such file or not whole."
-    path = Path(npz_path)
+    path = Path(path)
     arrays = _read_arrays(path)
     meta = _read_meta(path, arrays)
     ids = arrays["ids"] if arrays["ids"].dtype.kind == "i" else arrays["ids"].tolist()

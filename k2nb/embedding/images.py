@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import __version__
 from ..core import InputError, MissingFileError, check_choice, hash_array, hash_file, hash_json
 from ..core import progress as progress_bar
-from .extract import Buffers, check_count, check_finite, disk_dtype, load_for
+from .extract import SHARD_BYTES, Buffers, check_count, check_finite, disk_dtype, load_for, software
 from .pool import pool_rows
 from .shards import tensor_name
 from .store import ActivationStore, document_columns, open_store
@@ -168,13 +167,9 @@ def _read(lm: LoadedModel, pixels, grid: _Grid, wanted, pooling: str, out: dict,
     visit_parts(lm, {"pixel_values": pixels}, wanted, see)
 
 # %% ../../nbs/11a_images.ipynb #c011
-_SHARD_BYTES = 1 << 26  # 64 MB, as for texts
-
-
 def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, dtype, per_batch, per_shard, show: bool) -> None:
-    import torch, transformers
     each = grid.tokens if granularity == "patch" else 1
-    n = per_shard or max(1, _SHARD_BYTES // (len(wanted) * lm.d_model * each * (4 if dtype == "float32" else 2)))
+    n = per_shard or max(1, SHARD_BYTES // (len(wanted) * lm.d_model * each * (4 if dtype == "float32" else 2)))
     buffers, at = Buffers(wanted, lm.d_model, dtype), 0
     with progress_bar(desc=f"{lm.name} looks", total=len(source), show=show, unit="image") as bar:
         while at < len(source):
@@ -197,7 +192,7 @@ def _write(writer: StoreWriter, lm, source, grid, wanted, granularity, pooling, 
     columns = ["position", "row", "col", "special"] if granularity == "patch" else []
     writer.finish({"modality": "image", "row_columns": columns, "d_model": lm.d_model, "n_truncated": 0, "n_empty": 0,
                    "id_kind": "int" if source.ids.dtype.kind == "i" else "str", "grid": [grid.rows, grid.cols],
-                   "software": {"k2nb": __version__, "torch": torch.__version__, "transformers": transformers.__version__}})
+                   "software": software()})
 
 # %% ../../nbs/11a_images.ipynb #c012
 def _made_from(lm: LoadedModel, source: ImageSource, wanted, granularity, pooling, dtype, show: bool) -> dict:
@@ -223,7 +218,7 @@ def embed_images(
     granularity: str | None = None,  # what a row is: "patch" or "image"; None: as pooling says
     dtype=None,  # of the vectors on disk: "float32", "float16", "bfloat16"; None: that of the model
     images_per_batch: int = 32,  # in one forward
-    images_per_shard: int | None = None,  # None: about 64 MB of vectors
+    images_per_shard: int | None = None,  # None: about 256 MB of vectors
     resume: bool = True,  # go on where an interrupted run stopped, and open what is finished; False: begin anew
     overwrite: bool = False,  # replace a store in output_dir that was made from something else
     progress: bool = True,  # show a bar
