@@ -61,7 +61,8 @@ class TokenGraph:
         return out
 
     def __repr__(self) -> str:
-        shape = " × ".join(map(str, self.shape)) if self.kind == "grid" else f"window {self.step}" if self.kind == "sequence" else f"{self.adjacency.nnz // 2:,} edges"
+        if self.kind == "grid": shape = " × ".join(map(str, self.shape))
+        else: shape = f"window {self.step}" if self.kind == "sequence" else f"{self.adjacency.nnz // 2:,} edges"
         label = "" if self.label is None else f", label {self.label!r}"
         return f"TokenGraph({self.kind}, {len(self):,} nodes, {shape}, d={self.X.shape[1]}{label})"
 
@@ -100,7 +101,8 @@ def _embeddings(X, name: str) -> np.ndarray:
 
 
 def _count(value, name: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
     return value.__index__()
 
 # %% ../../nbs/31_graphs.ipynb #c008
@@ -112,7 +114,8 @@ def sequence_graph(
 ) -> TokenGraph:  # n nodes
     "A sequence. Raises `InputError` for an empty or non-finite X, or a window below 1."
     X = _embeddings(X, "X")
-    return TokenGraph(X, "sequence", (len(X),), _count(window, "window"), pos=np.arange(len(X))[:, None], label=label, info=_info(info, len(X)))
+    where = np.arange(len(X))[:, None]
+    return TokenGraph(X, "sequence", (len(X),), _count(window, "window"), pos=where, label=label, info=_info(info, len(X)))
 
 
 def _info(info: dict, n: int) -> dict:
@@ -136,7 +139,8 @@ def grid_graph(
     X = Z.reshape(-1, Z.shape[2])
     if mask is not None:
         mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != shape: raise InputError(f"mask must be {shape} booleans, got {mask.dtype} of shape {mask.shape}")
+        if mask.dtype != bool or mask.shape != shape:
+            raise InputError(f"mask must be {shape} booleans, got {mask.dtype} of shape {mask.shape}")
         if not mask.all(): X, cells = X[mask.ravel()], mask
     X = _embeddings(X, "Z" if cells is None else "Z inside the mask")
     if cells is not None:
@@ -165,7 +169,8 @@ def from_edges(
     else:
         e = np.asarray(edges if hasattr(edges, "__len__") else list(edges))
         e = e.reshape(-1, 2) if e.size == 0 else e
-        if e.ndim != 2 or e.shape[1] != 2 or (e.size and e.dtype.kind not in "iu"): raise InputError(f"edges must be (m, 2) integers, got {e.dtype} of shape {e.shape}")
+        if e.ndim != 2 or e.shape[1] != 2 or (e.size and e.dtype.kind not in "iu"):
+            raise InputError(f"edges must be (m, 2) integers, got {e.dtype} of shape {e.shape}")
         if e.size and not (0 <= e.min() and e.max() < n):
             row = int(((e < 0) | (e >= n)).any(1).argmax())
             raise InputError(f"edge {row} is {tuple(e[row].tolist())}, and nodes are numbered 0 to {n - 1}")
@@ -183,7 +188,8 @@ def _positions(pos, n: int):
 def _names(nodes, n: int):
     if nodes is None: return None
     nodes = list(nodes)
-    if len(nodes) != n or len(set(nodes)) != n: raise InputError(f"nodes must be {n} different names, got {len(nodes)}, {len(set(nodes))} of them different")
+    if len(nodes) != n or len(set(nodes)) != n:
+        raise InputError(f"nodes must be {n} different names, got {len(nodes)}, {len(set(nodes))} of them different")
     return nodes
 
 # %% ../../nbs/31_graphs.ipynb #c021
