@@ -165,8 +165,10 @@ def _show_cells(ax, graph, rgb, title, width: int, words=None):
     shape, where, note = _cells(graph, width)
     inches = min(6.5, max(3.2, .3 * shape[1]))
     if shape[0] > shape[1]: inches = max(2.2, inches * shape[1] / shape[0])
-    ax = _axes(ax, inches + .8, min(7, max(.3, inches * shape[0] / shape[1]) + .5))
-    ax.imshow(_image(shape, where, rgb), interpolation="nearest")
+    ribbon = graph.kind == "sequence"  # whose cells need not be square
+    tall = min(5, .15 + .25 * shape[0]) if ribbon else max(.3, inches * shape[0] / shape[1])
+    ax = _axes(ax, inches + .8, min(7, tall + .5))
+    ax.imshow(_image(shape, where, rgb), interpolation="nearest", aspect="auto" if ribbon else "equal")
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values(): side.set(color="#bbbbbb", linewidth=.8)
     _titled(ax, title, note)
