@@ -134,11 +134,19 @@ def _run(codes, weights):
     codes, back = np.unique(codes, return_inverse=True)
     return codes, np.bincount(back.ravel(), weights, minlength=len(codes))
 
+def _dense(size: int, n: int) -> bool: return size <= max(n, 1 << 20)
+
+
+def _counted(codes, weights, size: int):
+    hist = _Histogram(size, _dense(size, len(codes)))
+    hist.add(codes, weights, 1.)
+    return hist.result()
+
 # %% ../../nbs/32_counts.ipynb #c012
 def _lot_counts(lot: Lot, ids, weights, k: int, r: int, diffusive: bool):
     "(graph, concept, concept) codes and H, in which pairs count once and a node with itself half."
     cells, n = len(lot.graphs) * k * k, len(ids)
-    hist = _Histogram(cells, dense=cells <= max(n, 1 << 20))
+    hist = _Histogram(cells, _dense(cells, n))
     rows = ((lot.doc[:, None] * k + ids) * k).astype(np.int32 if cells < 2**31 else np.int64)
     small, m = ids.astype(rows.dtype), ids.shape[1]
     for u in range(m):
@@ -169,7 +177,7 @@ def count_vectors(
     rows, columns, values = [], [], []
     for lot in lots(graphs):
         which, (ids, weights) = np.array(lot.which), _laid_out(lot, checked)
-        mono = _run((lot.doc[:, None] * k + ids).ravel(), np.ones(ids.size) if weights is None else weights.ravel())
+        mono = _counted(lot.doc[:, None] * k + ids, weights, len(lot.graphs) * k)
         rows.append(which[mono[0] // k]); columns.append(mono[0] % k); values.append(mono[1])
         if not r: continue
         codes, H = _lot_counts(lot, ids, weights, k, r, diffusive)
