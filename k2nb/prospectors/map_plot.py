@@ -122,10 +122,10 @@ def _map_graph(graph, v, truth, chosen, vmax, ax, title, random_state):
     if (v < 0).any(): key["below 0"] = Line2D([], [], marker="s", linestyle="", markersize=7, color=DOWN)
     def rings(name, of, size, **style):
         if of is not None: ax.scatter(*xy[of[nodes]].T, s=size**2, facecolors="none", zorder=3, label=name, **style)
-    rings("truth", truth, 1.15 * side + 2, edgecolors=INK, linewidths=1.8)
-    rings("chosen", chosen, 1.4 * side + 3.5, edgecolors=_CHOSEN, linewidths=1.3, linestyles="--")
-    if truth is not None:
-        key["truth"] = Line2D([], [], marker="o", linestyle="", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.6)
+    rings("truth", truth, 1.15 * side + min(2, side / 4), edgecolors=INK, linewidths=min(1.8, side / 5))
+    rings("chosen", chosen, 1.4 * side + min(3.5, side / 2), edgecolors=_CHOSEN, linewidths=min(1.3, side / 8), linestyles="--")
+    hollow = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 1.6}
+    if truth is not None: key["truth"] = Line2D([], [], marker="o", linestyle="", markersize=9, **hollow)
     if chosen is not None: key["chosen"] = Line2D([], [], color=_CHOSEN, linestyle="--", linewidth=1.5)
     return ax, key
 

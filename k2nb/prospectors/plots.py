@@ -50,6 +50,7 @@ def _sprite(sprite, n: int) -> np.ndarray:
 
 # %% ../../nbs/38_plots.ipynb #c010
 _TEXT_LIMIT, _EDGE_LIMIT, _DOT_LIMIT = 2000, 2000, 100_000  # tokens set as text; nodes drawn with edges; nodes drawn at all
+_PART = 1000  # nodes laid out of a graph with more than `_EDGE_LIMIT` and no positions
 
 
 def _one_graph(graph) -> TokenGraph:
@@ -92,7 +93,7 @@ def _placed(graph, random_state) -> tuple[np.ndarray, np.ndarray, np.ndarray, st
         return nodes, graph.pos[nodes], np.zeros((0, 2), int), f"{note}, edges left out"
     nodes, note = np.arange(n), ""
     if n > _EDGE_LIMIT:
-        nodes = _around(graph.adjacency, int(graph.degrees.argmax()), _EDGE_LIMIT)
+        nodes = _around(graph.adjacency, int(graph.degrees.argmax()), _PART)
         note = f"{len(nodes):,} of {n:,} nodes, breadth first from node {nodes[0]}"
     links = graph.adjacency if n <= _EDGE_LIMIT else graph.adjacency[nodes][:, nodes]
     edges = np.argwhere(np.triu(links.toarray(), 1))
@@ -114,7 +115,7 @@ def _sprung(n: int, edges, random_state) -> np.ndarray:
     wide, low, row = max(1., n**.5 * 1.1), 0., 0.
     for part in parts:
         side = max(1., len(part)**.5)
-        place = nx.spring_layout(g.subgraph(part), seed=seed, iterations=50 if len(part) > 300 else 200)
+        place = nx.spring_layout(g.subgraph(part), seed=seed, iterations=20 if len(part) > 300 else 200)
         xy = np.array([place[i] for i in part])
         reach = np.abs(xy).max() or 1
         if left and left + side > wide: left, low, row = 0., low - row, 0.
@@ -138,11 +139,12 @@ def _titled(ax, title, note: str):
     ax.set_title(textwrap.fill(text, columns), loc="left", size=10, weight="bold", parse_math=False)
 
 
-def _legend(ax, handles: list, names: Sequence[str], below: bool = False, rows: int = 16):
+def _legend(ax, handles: list, names: Sequence[str], below: bool = False):
     "A legend outside the axes, on the right or below. Names may begin with `_` or hold `$`."
+    rows = max(8, int(ax.get_position().height * ax.figure.get_figheight() * 72 / 14))
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "ncols": -(-len(names) // rows)}
     if below: place = {"loc": "upper center", "bbox_to_anchor": (.5, -.02), "ncols": len(names)}
-    made = ax.legend(handles, ["-"] * len(names), fontsize=8, frameon=False, handlelength=2 if below else 1.2, columnspacing=1,
+    made = ax.legend(handles, ["-"] * len(names), fontsize=8, frameon=False, handlelength=2.6 if below else 1.2, columnspacing=1,
                      handletextpad=.5, borderaxespad=.2, **place)
     for text, name in zip(made.get_texts(), names):
         text.set_parse_math(False)
