@@ -86,20 +86,13 @@ def _checked(graphs, sprites, k: int, r: int):
     return graphs, r, [check_sprite(s, k, len(g), f"sprite {i}" if many else "sprite") for i, (s, g) in enumerate(zip(sprites, graphs))]
 
 
-def _both(lot, r, ids, weights):
-    "For each block of pairs and each two concepts that its ends can have: indices of i and j, u and v, hops, whether nodes stand once."
-    for p in pairs(lot, r):
-        for u in range(ids.shape[1]):
-            for v in range(ids.shape[1]): yield p, u, v
-
-
 _PASS = 8  # a pass of prefix sums over all nodes costs about as much as so many shifted copies
 
 
-def _by_sums(lot: Lot, k: int, r: int, soft: bool, diffusive: bool) -> bool:
+def _by_sums(lot: Lot, k: int, r: int, weighted: bool, diffusive: bool) -> bool:
     "Whether passes of prefix sums for each concept are cheaper than shifted copies."
     shifts, first = n_shifts(lot, r), lot.graphs[0]
-    if shifts is None or soft or diffusive: return False
+    if shifts is None or weighted or diffusive: return False
     diamond = first.kind == "grid" and first.step == 4  # which takes a pass for every two rows or so
     return shifts > _PASS * k * (1 + r // 2 if diamond else 1)
 
@@ -143,52 +136,82 @@ def _counted(codes, weights, size: int):
     return hist.result()
 
 # %% ../../nbs/32_counts.ipynb #c012
-def _lot_counts(lot: Lot, ids, weights, k: int, r: int, diffusive: bool):
+def _times(*factors):
+    "The product of those that are there; None if none is."
+    out = None
+    for f in factors:
+        if f is not None: out = f if out is None else out * f
+    return out
+
+
+def _lot_counts(lot: Lot, ids, weights, focus, k: int, r: int, diffusive: bool):
     "(graph, concept, concept) codes and H, in which pairs count once and a node with itself half."
-    cells, n = len(lot.graphs) * k * k, len(ids)
-    hist = _Histogram(cells, _dense(cells, n))
+    cells, m = len(lot.graphs) * k * k, ids.shape[1]
+    hist = _Histogram(cells, _dense(cells, len(ids)))
     rows = ((lot.doc[:, None] * k + ids) * k).astype(np.int32 if cells < 2**31 else np.int64)
-    small, m = ids.astype(rows.dtype), ids.shape[1]
+    small = ids.astype(rows.dtype)
     for u in range(m):
-        for v in range(m): hist.add(rows[:, u] + small[:, v], None if weights is None else weights[:, u] * weights[:, v], .5)
-    if _by_sums(lot, k, r, weights is not None, diffusive):
+        for v in range(m):
+            much = _times(focus, *([] if weights is None else [weights[:, u], weights[:, v]]))
+            hist.add(rows[:, u] + small[:, v], much, .5)
+    if _by_sums(lot, k, r, not (weights is None and focus is None), diffusive):
         for b in range(k):  # half of what the ball holds: each pair is seen from both ends
             here = ids[:, 0] == b
             near = ball_sums(lot, here.astype(np.int32), r) - here
             hist.add(rows[:, 0] + small.dtype.type(b), near.astype(float), .5)
         return hist.result()
-    left, right = ([x[:, u].reshape(lot.shape) for u in range(m)] for x in (rows, small))
-    share = None if weights is None else [weights[:, u].reshape(lot.shape) for u in range(m)]
-    for p, u, v in _both(lot, r, ids, weights):
-        hist.add(left[u][p.i] + right[v][p.j], None if share is None else share[u][p.i] * share[v][p.j], .5**p.hops if diffusive else 1.)
+    left, right, share = ([None if x is None else x[:, u].reshape(lot.shape) for u in range(m)] for x in (rows, small, weights))
+    f = None if focus is None else focus.reshape(lot.shape)
+    for p in pairs(lot, r):
+        ends = None if f is None else (f[p.i] + f[p.j]) / 2
+        for u in range(m):
+            for v in range(m):
+                much = _times(ends, *([] if weights is None else [share[u][p.i], share[v][p.j]]))
+                hist.add(left[u][p.i] + right[v][p.j], much, .5**p.hops if diffusive else 1.)
     return hist.result()
 
 
+def _focus(focus, graphs) -> list:
+    "Weights of the nodes, checked."
+    if focus is None: return [None] * len(graphs)
+    if isinstance(focus, np.ndarray) and len(graphs) == 1: focus = [focus]
+    if len(focus) != len(graphs): raise InputError(f"{len(graphs)} graphs but {len(focus)} arrays of focus")
+    out = [np.asarray(f, float) for f in focus]
+    for i, (f, g) in enumerate(zip(out, graphs)):
+        if f.shape != (len(g),) or not (f >= 0).all():
+            raise InputError(f"focus {i} must be ({len(g)},) numbers of 0 or more, got shape {f.shape}")
+    return out
+
+# %% ../../nbs/32_counts.ipynb #c013
 def count_vectors(
     graphs,  # n graphs: TokenGraph or networkx
     sprites: Sequence,  # for each graph (nodes,) concept ids, or a sparse (nodes, k) matrix of memberships
     k: int,  # concepts
     r: int,  # hops
     diffusive: bool = False,  # weigh a pair h hops apart by 2^−h
-) -> sparse.csr_array:  # (n, p) g of each graph: int64, or float64 where sprites are soft or counts diffusive
+    focus: Sequence | None = None,  # for each graph (nodes,) how much each node counts as a centre i; None: 1
+) -> sparse.csr_array:  # (n, p) g of each graph: int64, or float64 where sprites are soft, counts diffusive or focused
     "Monograms and skip-bigrams of every graph, sparse. Raises `InputError` for sprites that do not fit, or a negative r."
     graphs, r, checked = _checked(graphs, sprites, k, r)
-    soft = any(w is not None for _, w in checked)
+    focus = _focus(focus, graphs)
     rows, columns, values = [], [], []
     for lot in lots(graphs):
         which, (ids, weights) = np.array(lot.which), _laid_out(lot, checked)
-        mono = _counted(lot.doc[:, None] * k + ids, weights, len(lot.graphs) * k)
+        f = None if focus[0] is None else np.concatenate([focus[i] for i in lot.which])
+        much = _times(weights, None if f is None else np.repeat(f[:, None], ids.shape[1], 1))
+        mono = _counted(lot.doc[:, None] * k + ids, much, len(which) * k)
         rows.append(which[mono[0] // k]); columns.append(mono[0] % k); values.append(mono[1])
         if not r: continue
-        codes, H = _lot_counts(lot, ids, weights, k, r, diffusive)
+        codes, H = _lot_counts(lot, ids, weights, f, k, r, diffusive)
         rows.append(which[codes // (k * k)]); columns.append(pair_table(k).ravel()[codes % (k * k)]); values.append(2 * H)
     data, at = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
     out = sparse.coo_array((data, at), shape=(len(graphs), n_features(k, r))).tocsr()
-    if not (soft or (diffusive and r)): out = out.astype(np.int64)
+    exact = focus[0] is None and all(w is None for _, w in checked) and not (diffusive and r)
+    if exact: out = out.astype(np.int64)
     out.eliminate_zeros()
     return out
 
-# %% ../../nbs/32_counts.ipynb #c017
+# %% ../../nbs/32_counts.ipynb #c018
 def prospect_scores(
     graphs,  # n graphs: TokenGraph or networkx
     sprites: Sequence,  # as for `count_vectors`
@@ -224,11 +247,12 @@ def _lot_scores(lot: Lot, ids, weights, w, W, r: int, diffusive: bool) -> np.nda
     shaped, flat = P.reshape(lot.shape), W.ravel()
     left, right = ([x[:, u].reshape(lot.shape) for u in range(m)] for x in (ids * k, ids))
     parts = None if weights is None else [share[:, u].reshape(lot.shape) for u in range(m)]
-    for p, u, v in _both(lot, r, ids, weights):
-        x = flat[left[u][p.i] + right[v][p.j]]
-        if parts is not None: x = x * parts[u][p.i] * parts[v][p.j]
-        if diffusive: x = x * .5**p.hops
-        _give(shaped, p, x)
+    for p in pairs(lot, r):
+        for u in range(m):
+            for v in range(m):
+                x = flat[left[u][p.i] + right[v][p.j]]
+                if parts is not None: x = x * parts[u][p.i] * parts[v][p.j]
+                _give(shaped, p, x * .5**p.hops if diffusive else x)
     return P
 
 
