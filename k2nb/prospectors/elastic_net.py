@@ -101,7 +101,7 @@ def _step(A, y, b, b0, margin, C, l1_ratio):
     few = n * m**2 < _SMALL
     q = expit(margin)
     weight = np.maximum(q * (1 - q), 1e-6)  # so that documents that are settled do not make the problem flat
-    model = ElasticNet(alpha=1 / (C * weight.sum()), l1_ratio=l1_ratio, warm_start=True, max_iter=1000 if few else 100, tol=1e-7, precompute=bool(few and n > m))
+    model = ElasticNet(alpha=1 / (C * weight.sum()), l1_ratio=l1_ratio, warm_start=True, max_iter=1000 if few else 100, tol=1e-10 if few else 1e-7, precompute=bool(few and n > m))
     model.coef_ = b.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a rough step is good enough: what counts is checked after it
@@ -112,7 +112,7 @@ def _step(A, y, b, b0, margin, C, l1_ratio):
 def _stride(y, b, db, margin, dm, C, l1_ratio) -> float:
     "The share of the step that is taken."
     before, t = _loss(margin, y, C) + _penalty(b, l1_ratio), 1.
-    while t > 1e-9 and _loss(margin + t * dm, y, C) + _penalty(b + t * db, l1_ratio) > before: t /= 2
+    while t > 1e-9 and _loss(margin + t * dm, y, C) + _penalty(b + t * db, l1_ratio) > before * (1 + 1e-13): t /= 2
     return t
 
 
