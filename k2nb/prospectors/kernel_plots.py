@@ -49,10 +49,12 @@ def _ring_labels(ax, at, names) -> None:
     for i in range(0, k, -(-k // 90)):
         (x, y), left = at[i], at[i, 0] < -1e-6
         side = "right" if left else "left"
-        if turned: place = {"rotation": math.degrees(math.atan2(y, x)) + 180 * left, "rotation_mode": "anchor", "ha": side}
+        angle = math.degrees(math.atan2(y, x)) + 180 * left
+        if turned: place = {"rotation": angle, "rotation_mode": "anchor", "ha": side}
         else: place = {"ha": "center" if abs(x) < .3 or names is None else side}
         chip = {"boxstyle": "round,pad=.15", "facecolor": concept_colors(i), "linewidth": 0}
-        ax.text(*(at[i] * (1.12 if turned else 1.26)), _named(i, names), size=size, va="center", bbox=chip, parse_math=False, **place)
+        x, y = at[i] * (1.12 if turned else 1.26)
+        ax.text(x, y, _named(i, names), size=size, color=INK, va="center", bbox=chip, parse_math=False, **place)
 
 
 def _ring(ax, mono, pairs, fill, paint, names, edges: int, title):
@@ -66,8 +68,9 @@ def _ring(ax, mono, pairs, fill, paint, names, edges: int, title):
     found = np.count_nonzero(w)
     ax = _axes(ax, 4.6, 4.7)
     if k <= 32: ax.add_collection(LineCollection(np.stack([at[a], at[b]], 1), colors="#eeeeee", linewidths=.6, zorder=0, label="all pairs"))
+    wide, dashes = ((6 if k <= 32 else 4) * np.abs(w[heavy]) / top).clip(.4), ["--" if v < 0 else "-" for v in w[heavy]]
     lines = LineCollection(np.stack([at[a[heavy]], at[b[heavy]]], 1), colors=paint(w[heavy]), zorder=1, label="pairs",
-                           linewidths=((6 if k <= 32 else 4) * np.abs(w[heavy]) / top).clip(.4), linestyles=["--" if v < 0 else "-" for v in w[heavy]])
+                           linewidths=wide, linestyles=dashes)
     ax.add_collection(lines)
     area = 8 + np.abs(mono) / (np.abs(mono).max() or 1) * min(420, 9000 / k)
     rings = (.5 + 5 * np.abs(own) / top) * min(1, 20 / k)
@@ -153,7 +156,7 @@ def plot_counts(
     edges: int = 300,  # of how many pairs the graph has lines, the most frequent ones
     title: str | None = None,  # above the picture
 ) -> Any:  # the matplotlib Axes; two of them for "both"
-    "How often each concept and each pair is found in one datum. Raises `InputError` for counts that fit no k, or a sprite that does not fit."
+    "How often each concept and each pair is found in one datum. Raises `InputError` for counts or a sprite that do not fit."
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     names = _checked_names(names)
     if sprite is not None:
@@ -162,7 +165,7 @@ def plot_counts(
     elif hasattr(counts, "n_nodes") or hasattr(counts, "nodes"): raise InputError("a graph is counted by its concepts; give sprite as well")
     mono, pairs = _unpacked(counts, k)
     fill, norm = concept_colors(np.arange(len(mono))), PowerNorm(.5, 0, pairs.max() or 1)
-    def paint(v): return 1 - (np.asarray(norm(v))[:, None] * .8 + .2 * (v[:, None] > 0)) * (1 - _GREY)
+    def paint(v): return 1 - (.8 * np.asarray(norm(v))[:, None] + .2 * (v[:, None] > 0)) * (1 - _GREY)
     grey = LinearSegmentedColormap.from_list("k2nb grey", [(1, 1, 1), _GREY])
     def matrix(ax): return _matrix(ax, mono, pairs, fill, grey, norm, names, title if kind == "matrix" else None)
     return _drawn(kind, ax, lambda ax: _ring(ax, mono, pairs, fill, paint, names, edges, title), matrix)

@@ -40,12 +40,12 @@ def _checked_names(names):
     return names
 
 
-def _sprite(sprite, n: int) -> np.ndarray:
+def _sprite(sprite, n: int, what: str = "nodes") -> np.ndarray:
     "(n,) ids; of a soft sprite the strongest concept of each node."
     s = np.asarray(sprite.argmax(axis=1)).ravel() if hasattr(sprite, "toarray") else np.asarray(sprite)
-    if s.shape != (n,): raise InputError(f"{n} nodes but a sprite of shape {s.shape}; give one concept id for each node")
+    if s.shape != (n,): raise InputError(f"{n} {what} but a sprite of shape {s.shape}; give one concept id for each")
     if s.dtype.kind not in "iu": raise InputError(f"a sprite holds concept ids, integers from 0; got {s.dtype}")
-    if s.min() < 0: raise InputError(f"a sprite holds concept ids, integers from 0; node {int(s.argmin())} has {s.min()}")
+    if s.size and s.min() < 0: raise InputError(f"a sprite holds concept ids, integers from 0; number {int(s.argmin())} is {s.min()}")
     return s.astype(np.int64)
 
 # %% ../../nbs/38_plots.ipynb #c010
