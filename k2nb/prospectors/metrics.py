@@ -25,7 +25,7 @@ def check_truth(
 ) -> np.ndarray:  # (n,) bool
     "The truth as a bool vector, or an `InputError` that says why it is none."
     truth = check_scores(truth, name)
-    if n is not None and len(truth) != n: raise InputError(f"{name} has {len(truth)} nodes, and its scores {n}")
+    if n is not None and len(truth) != n: raise InputError(f"{name} has {len(truth)} nodes; {n} expected")
     bad = np.flatnonzero((truth != 0) & (truth != 1))
     if len(bad): raise InputError(f"{name} must be true or false at each node, got {truth[bad[0]]:g} at node {bad[0]}")
     return truth.astype(bool)
