@@ -111,7 +111,7 @@ def plot_quantizer(
     title: str | None = None,  # above the picture
     random_state: int = 0,  # seed of the lot and of t-SNE
 ) -> Any:  # the matplotlib Axes; two of them with labels
-    "The vectors in two dimensions, coloured by concept, and the classes each concept is made of. Raises `InputError` for lengths that differ."
+    "The vectors in two dimensions, coloured by concept, and the classes each concept is made of. `InputError` for lengths that differ."
     check_choice(method, ("tsne", "pca"), "method")
     X, names = check_matrix(X), _checked_names(names)
     ids, n = _sprite(concepts, len(X), "vectors"), len(X)
