@@ -75,16 +75,16 @@ def _png(ax, alt: str) -> str:
     return f'<img src="data:image/png;base64,{code}" alt="{html.escape(alt)}" width="{width}" style="{style}">'
 
 
-def _page(graph, i: int, c, v, truth, sprite, threshold, names, width: int) -> str:
+def _page(graph, i: int, c, v, truth, sprite, threshold, names, **how) -> str:
     "Map and sprite of one datum, as HTML."
     name = _name(graph, i)
     what = name + ("" if c is None else f", map for {c}")
     kind = {"text": "Text", "cells": "Cells", "graph": "Graph"}[_form(graph)]
     marks = "" if truth is None else "; truth is marked"
     if threshold is not None: marks += f"; scores from {threshold:.3g} up are marked"
-    shown = [_png(plot_map(v, graph, truth, threshold, width=width), f"{kind} of datum {what}, coloured by score{marks}")]
+    shown = [_png(plot_map(v, graph, truth, threshold, **how), f"{kind} of datum {what}, coloured by score{marks}")]
     if sprite is not None:
-        shown.append(_png(plot_sprite(graph, sprite, names=names, width=width), f"{kind} of datum {name}, coloured by concept"))
+        shown.append(_png(plot_sprite(graph, sprite, names=names, **how), f"{kind} of datum {name}, coloured by concept"))
     caption = f'<figcaption style="font-size:.9em;overflow-wrap:anywhere">{html.escape(what)}</figcaption>'
     return f'<figure style="margin:.4em 0;max-width:100%">{caption}{"".join(shown)}</figure>'
 
@@ -104,30 +104,38 @@ def _box() -> type:
     return Explorer
 
 
-def _panel(names: list, classes: list, ask, draw, threshold):
-    "Widgets for datum, class and threshold above the picture; `draw(i, c, threshold)` gives HTML."
+def _controls(names: list, classes: list, threshold) -> tuple:
     import ipywidgets as widgets
     wide = {"style": {"description_width": "initial"}}
     datum = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="datum", **wide)
     speaks = widgets.Dropdown(options=[("–" if c is None else str(c), c) for c in classes], description="map for", **wide)
     marked = widgets.Checkbox(value=threshold is not None, description="mark scores from", indent=False, layout={"width": "auto"})
     level = widgets.FloatSlider(min=-1., max=1., step=.01, value=0., readout_format=".3g", continuous_update=False)
-    page = widgets.HTML()
-    busy = [False]
+    return datum, speaks, marked, level
+
+
+def _span(level, v, place: float) -> None:
+    "Let the slider span zero and the scores; it stands at `place`, or as near as it can."
+    low, high = sorted((0., float(np.nanmin(v)), float(np.nanmax(v))))[::2]
+    high = high if high > low else low + 1
+    level.min, level.max = min(low, level.min), max(high, level.max)  # wide first: a minimum above the maximum is refused
+    level.step, level.value = (high - low) / 200, float(np.clip(place, low, high))
+    level.min, level.max = low, high
+
+
+def _panel(names: list, classes: list, ask, draw, threshold):
+    "Widgets for datum, class and threshold above the picture; `draw(i, c, threshold)` gives HTML."
+    import ipywidgets as widgets
+    datum, speaks, marked, level = _controls(names, classes, threshold)
+    page, busy = widgets.HTML(), [False]
 
     def drawn(*_):
         if not busy[0]: page.value = draw(datum.value, speaks.value, float(level.value) if marked.value else None)
 
     def turned(change=None):
-        "Another datum or class: the slider spans its scores, and keeps its place where it can."
-        v = ask(datum.value, speaks.value)
-        low, high = sorted((0., float(np.nanmin(v)), float(np.nanmax(v))))[::2]
-        high = high if high > low else low + 1
-        place = float(np.clip(threshold if change is None and threshold is not None else level.value, low, high))
-        busy[0] = True  # the slider's own changes should not draw
-        level.min, level.max = min(low, level.min), max(high, level.max)
-        level.step, level.value = (high - low) / 200, place
-        level.min, level.max = low, high
+        "Another datum or class: the slider's own moves should not draw, one picture is enough."
+        v, busy[0] = ask(datum.value, speaks.value), True
+        _span(level, v, level.value if change or threshold is None else threshold)
         busy[0] = False
         drawn()
 
@@ -146,6 +154,7 @@ def explorer(
     names: Sequence | Mapping | None = None,  # names of concepts, by id
     threshold: float | None = None,  # scores from here up are marked; None: no marks at first
     width: int = 80,  # columns of a line of text
+    over_image: bool = False,  # draw grids over their own pictures, `info["image"]`
     static: bool | None = None,  # True: a sheet of pictures without widgets; None: only where ipywidgets is missing
     most: int = 6,  # data on a sheet
 ) -> Any:  # ipywidgets.VBox; or `Html`
@@ -156,7 +165,9 @@ def explorer(
     _above(np.zeros(1), threshold)
     if isinstance(most, bool) or not hasattr(most, "__index__") or most < 1: raise InputError(f"most must be an int ≥ 1, got {most!r}")
 
-    def draw(i, c, threshold): return _page(graphs[i], i, c, ask(i, c), truths[i], sprites[i], threshold, names, width)
+    def draw(i, c, threshold):
+        how = {"width": width, "over_image": over_image and "image" in graphs[i].info}
+        return _page(graphs[i], i, c, ask(i, c), truths[i], sprites[i], threshold, names, **how)
     if static is None: static = not _has_widgets()
     if not static: return _panel([_name(g, i) for i, g in enumerate(graphs)], classes, ask, draw, threshold)
     return _sheet([draw(i, c, threshold) for i in range(min(most, len(graphs))) for c in classes], max(0, len(graphs) - most))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core import InputError
-from .plots import _form, _legend, _one_graph, _show_cells, _show_graph
+from .plots import _form, _legend, _one_graph, _show_cells, _show_graph, _surfaces
 from ..view.colors import DOWN, INK, UP, _limit, value_colors
 from ..view.tokens import _box, _canvas, _drawable, _layout, _shown
 
@@ -88,18 +88,18 @@ def _colorbar(ax, vmax: float, label: str = "", **more):
     return bar
 
 
-def _map_cells(graph, v, truth, chosen, vmax, ax, title, width):
+def _map_cells(graph, v, truth, chosen, vmax, ax, title, width, over_image):
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    ax, shape, where = _show_cells(ax, graph, value_colors(v, vmax), title, width)
+    ax, shape, where = _show_cells(ax, graph, value_colors(v, vmax), title, width, over_image=over_image)
     ax.set_facecolor("#dddddd")  # no cell, or no score: grey, for white says zero
     key = {}
     def cells(of):
         full = np.zeros(shape[0] * shape[1], bool)
         full[where] = of
         return full.reshape(shape)
-    if (v < 0).any() and len(v) <= 2500:
+    if (v < 0).any() and len(v) <= 2500 and not over_image:  # hatching would hide the picture
         _hatch(ax, cells(v < 0))
         key["below 0"] = Patch(facecolor=DOWN, edgecolor="white", hatch="////", linewidth=0)
     thin = 1 if max(shape) <= 200 else .4
@@ -178,6 +178,7 @@ def plot_map(
     title: str | None = None,  # above the picture
     legend: bool = True,  # the scale of the colours, and what the marks mean
     width: int = 96,  # columns of a line of text
+    over_image: bool = False,  # draw a grid over its own picture, `info["image"]`
     random_state: int = 0,  # seed of the layout, where there are no positions
 ) -> Any:  # the matplotlib Axes
     "Scores in place, white at zero, orange above and blue below. Raises `InputError` for lengths that differ and for infinite scores."
@@ -190,8 +191,8 @@ def plot_map(
     words = {"truth": "truth", "chosen": f"score ≥ {threshold:.3g}".replace("-", "−") if chosen is not None else "", "below 0": "below 0"}
     if form == "text":
         key = {words[m]: style for m, of, style in (("truth", truth, _UNDER), ("chosen", chosen, _OVER)) if of is not None}
-        return _map_text(graph.info["tokens"], v, truth, chosen, top, ax, title, width, key if legend else None)
-    if form == "cells": ax, key = _map_cells(graph, v, truth, chosen, top, ax, title, width)
+        return _map_text(_surfaces(graph), v, truth, chosen, top, ax, title, width, key if legend else None)
+    if form == "cells": ax, key = _map_cells(graph, v, truth, chosen, top, ax, title, width, over_image)
     else: ax, key = _map_graph(graph, v, truth, chosen, top, ax, title, random_state)
     if legend:
         _colorbar(ax, top)

@@ -61,8 +61,20 @@ def _one_graph(graph) -> TokenGraph:
 
 def _form(graph) -> str:
     "How it is drawn: as text, as cells, or as a graph."
-    if graph.kind == "sequence": return "text" if "tokens" in graph.info and len(graph) <= _TEXT_LIMIT else "cells"
+    if graph.kind == "sequence": return "text" if _surfaces(graph) is not None and len(graph) <= _TEXT_LIMIT else "cells"
     return "cells" if graph.kind == "grid" else "graph"
+
+
+def _surfaces(graph) -> list[str] | None:
+    "What each token is in the text, the space before it included; without the text and offsets the tokens as they are."
+    tokens, text, offsets = (graph.info.get(name) for name in ("tokens", "text", "offsets"))
+    if text is None or offsets is None: return tokens
+    out, at = [], int(offsets[0][0])
+    for i, (start, end) in enumerate(np.asarray(offsets).tolist()):
+        special = "" if tokens is None else tokens[i]  # which has no place in the text
+        out.append(text[min(at, start):end] if end > start else special)
+        at = max(at, end)
+    return out
 
 
 def _cells(graph, width: int) -> tuple[tuple, np.ndarray, str]:
@@ -161,16 +173,36 @@ def _concept_legend(ax, sprite, names):
     if len(there) > len(shown): handles.append(Patch(color="none")); words.append(f"and {len(there) - len(shown)} more")
     _legend(ax, handles, words)
 
-# %% ../../nbs/38_plots.ipynb #c016
-def _show_cells(ax, graph, rgb, title, width: int, words=None):
+# %% ../../nbs/38_plots.ipynb #c017
+def _over(graph, cells) -> np.ndarray:
+    "(height, width, 4) bytes: `info['image']` in the colours of (rows, columns, 4) cells. An image (height, width) is ink: more is darker."
+    if "image" not in graph.info: raise InputError("over_image=True draws over info['image'], which this graph does not have")
+    picture = np.asarray(graph.info["image"], float)
+    if picture.ndim == 3 and picture.shape[2] in (3, 4): light = picture[..., :3] @ [.2126, .7152, .0722]
+    elif picture.ndim == 2: light = -picture
+    else: raise InputError(f"info['image'] must be (height, width) or (height, width, 3), got {picture.shape}")
+    step = -(-max(light.shape) // 1000)
+    light = light[::step, ::step] - light.min()
+    light = .3 + .7 * light / (light.max() or 1)
+    row, column = (np.arange(m) * n // m for m, n in zip(light.shape, cells.shape))
+    out = cells[row[:, None], column]
+    out[..., :3] = np.where(out[..., 3:] > 0, out[..., :3], 221) * light[..., None]  # grey where there is no cell
+    out[..., 3] = 255
+    return out
+
+# %% ../../nbs/38_plots.ipynb #c019
+def _show_cells(ax, graph, rgb, title, width: int, words=None, over_image: bool = False):
     "Draw (n, 3) colours as cells, with (n,) words in them where there is room. Returns the axes, the shape and the cell of each node."
     shape, where, note = _cells(graph, width)
+    cells = _image(shape, where, rgb)
+    if over_image: cells, words = _over(graph, cells), None
     inches = min(6.5, max(3.2, .3 * shape[1]))
     if shape[0] > shape[1]: inches = max(2.2, inches * shape[1] / shape[0])
     ribbon = graph.kind == "sequence"  # whose cells need not be square
     tall = min(5, .15 + .25 * shape[0]) if ribbon else max(.3, inches * shape[0] / shape[1])
     ax = _axes(ax, inches + .8, min(7, tall + .5))
-    ax.imshow(_image(shape, where, rgb), interpolation="nearest", aspect="auto" if ribbon else "equal")
+    ends = (-.5, shape[1] - .5, shape[0] - .5, -.5)
+    ax.imshow(cells, interpolation="nearest", aspect="auto" if ribbon else "equal", extent=ends)
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values(): side.set(color="#bbbbbb", linewidth=.8)
     _titled(ax, title, note)
@@ -194,7 +226,7 @@ def _show_graph(ax, graph, title, random_state):
     _titled(ax, title, note)
     return ax, nodes, xy, float(np.clip(9000 / len(nodes), 3, 190))
 
-# %% ../../nbs/38_plots.ipynb #c018
+# %% ../../nbs/38_plots.ipynb #c021
 def plot_sprite(
     graph,  # a TokenGraph or a networkx graph with `emb` on its nodes
     sprite,  # (n,) concept ids; or a soft sprite, (n, k) sparse memberships, of which the strongest is drawn
@@ -203,16 +235,18 @@ def plot_sprite(
     title: str | None = None,  # above the picture
     legend: bool = True,  # which colour is which concept, for the 32 most frequent
     width: int = 96,  # columns of a line of text
+    over_image: bool = False,  # draw a grid over its own picture, `info["image"]`
     random_state: int = 0,  # seed of the layout, where there are no positions
 ) -> Any:  # the matplotlib Axes
     "Which concept is where: text coloured in place, a grid as an image, a graph in its layout. `InputError` unless each node has one id."
     graph, names = _one_graph(graph), _checked_names(names)
     sprite, form = _sprite(sprite, len(graph)), _form(graph)
     if form == "text":
-        labels = sprite if names is None else [_named(i, names) for i in sprite]
-        colors = dict(zip(sprite.tolist() if names is None else labels, concept_colors(sprite)))
-        return token_plot(graph.info["tokens"], labels, ax=ax, width=width, title=title, legend=legend, colors=colors)
-    if form == "cells": ax, *_ = _show_cells(ax, graph, concept_colors(sprite), title, width, sprite)
+        digits = len(str(sprite.max()))  # the legend sorts words by their letters: numbers of one width keep their order
+        labels = sprite.tolist() if names is None else [" " * (digits - len(str(i))) + _named(i, names) for i in sprite.tolist()]
+        colors = dict(zip(labels, concept_colors(sprite)))
+        return token_plot(_surfaces(graph), labels, ax=ax, width=width, title=title, legend=legend, colors=colors)
+    if form == "cells": ax, *_ = _show_cells(ax, graph, concept_colors(sprite), title, width, sprite, over_image)
     else:
         ax, nodes, xy, area = _show_graph(ax, graph, title, random_state)
         sprite = sprite[nodes]
