@@ -14,7 +14,7 @@ import numpy as np
 from ..core import InputError, check_choice, hash_array, rng
 from .graphs import as_graphs
 from .metrics import check_truth
-from .mil import AttentionAlone, AttentionMIL, class_column, graph_labels
+from .mil import AttentionAlone, AttentionMIL, class_column, graph_labels, insist_fitted
 
 # %% ../../nbs/37_baselines.ipynb #c005
 def position_features(
@@ -77,14 +77,10 @@ class _Line:
         graph,  # TokenGraph or networkx graph
         label=None,  # the class that the map speaks for; None: the second of two
     ) -> np.ndarray:  # (n,) log-odds (of more than two classes: the class's linear score)
-        "The map: one score a node. Raises `InputError` if unfitted, or if embeddings have another width."
+        "The map: one score a node. Raises `NotFittedError`, or `InputError` for nodes of another width."
         column, (graph,) = class_column(self, label), as_graphs(graph)
         z = self.model_.decision_function(_checked(_features(graph, self.features), self.model_.n_features_in_))
         return (z if column else -z) if z.ndim == 1 else z[:, column]
-
-
-def _check_fitted(model):
-    if not hasattr(model, "classes_"): raise InputError(f"this {type(model).__name__} is not fitted: call fit(graphs, y)")
 
 
 def _checked(X, d: int):
@@ -100,7 +96,7 @@ class LabelCopied(_Line):
         graphs,  # TokenGraph or networkx graphs
     ) -> np.ndarray:  # (graphs, classes)
         "The probability of each class."
-        _check_fitted(self)
+        insist_fitted(self)
         X = [_checked(_features(g, self.features), self.model_.n_features_in_) for g in as_graphs(graphs)]
         return np.array([self.model_.predict_proba(x).mean(0) for x in X])
 
@@ -115,7 +111,7 @@ class MeanPooled(LabelCopied):
         graphs,  # TokenGraph or networkx graphs
     ) -> np.ndarray:  # (graphs, classes)
         "The probability of each class, of the means."
-        _check_fitted(self)
+        insist_fitted(self)
         X = [_checked(_features(g, self.features), self.model_.n_features_in_) for g in as_graphs(graphs)]
         return self.model_.predict_proba(np.stack([x.mean(0) for x in X]))
 
@@ -178,7 +174,7 @@ class TopK(LabelCopied):
         graph,  # TokenGraph or networkx graph
         label=None,  # the class that the map speaks for; None: the second of two
     ) -> np.ndarray:  # (n,) log-odds of the class against the rest
-        "The map: one score a node. Raises `InputError` if unfitted, or if embeddings have another width."
+        "The map: one score a node. Raises `NotFittedError`, or `InputError` for nodes of another width."
         column, (graph,) = class_column(self, label), as_graphs(graph)
         model = self.models_[column if len(self.models_) > 1 else 0]
         z = model.decision_function(_checked(_features(graph, self.features), model.n_features_in_))
@@ -189,7 +185,7 @@ class TopK(LabelCopied):
         graphs,  # TokenGraph or networkx graphs
     ) -> np.ndarray:  # (graphs, classes)
         "The mean probability of the k highest nodes; of more than two classes, scaled to sum to 1."
-        _check_fitted(self)
+        insist_fitted(self)
         own = self.classes_.tolist()[-len(self.models_):]
         maps = [[self.prospect(g, label) for label in own] for g in as_graphs(graphs)]
         p = np.array([[_sigmoid(z[_highest(z, self.k)]).mean() for z in row] for row in maps])

@@ -103,7 +103,7 @@ def search_prospectors(
     if estimator is None:
         from k2nb.prospectors.estimator import Prospector
         estimator = Prospector
-    if not isinstance(estimator, type): raise InputError(f"estimator must be a class; its arguments are the settings; got {estimator!r:.60}")
+    if not isinstance(estimator, type): raise InputError(f"estimator must be a class with the settings as arguments, got {estimator!r:.50}")
     if grid is None: raise InputError("give a grid: a mapping from settings to lists of values")
     check_choice(select, SELECT, "select")
     points, graphs = grid_points(grid, estimator), as_graphs(graphs)
