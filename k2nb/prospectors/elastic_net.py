@@ -44,7 +44,8 @@ def violations(
     "How far each column is from optimal."
     miss = C * (expit(X @ coef + intercept) - y)
     smooth = X.T @ miss + (1 - l1_ratio) * coef
-    return np.append(np.where(coef != 0, np.abs(smooth + l1_ratio * np.sign(coef)), np.maximum(np.abs(smooth) - l1_ratio, 0)), abs(miss.sum()))
+    off = np.where(coef != 0, np.abs(smooth + l1_ratio * np.sign(coef)), np.maximum(np.abs(smooth) - l1_ratio, 0))
+    return np.append(off, abs(miss.sum()))
 
 # %% ../../nbs/33b_elastic_net.ipynb #c007
 def elastic_net(
@@ -55,7 +56,7 @@ def elastic_net(
     max_iter: int = 200,  # rounds
     tol: float = 1e-6,  # the largest violation that is let be, as a share of C·n
 ) -> tuple[np.ndarray, float]:  # (p,) β and β₀
-    "The penalised logistic regression. Raises `InputError` for a bad C or l1_ratio or for one class only; warns where it has not converged."
+    "The penalised logistic regression. Raises `InputError` for a bad C or l1_ratio or one class only; warns where it has not converged."
     X, y = sparse.csc_array(X, dtype=np.float64), np.asarray(y, bool)
     X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)  # scikit-learn's sparse solvers know no other
     if not 0 < C < np.inf: raise InputError(f"C must be above 0, got {C!r}")
@@ -79,7 +80,8 @@ def elastic_net(
 
 def _not_converged(max_iter: int) -> None:
     from sklearn.exceptions import ConvergenceWarning
-    warnings.warn(f"the elastic net has not converged in {max_iter} rounds; lower C (more penalty) or raise max_iter", ConvergenceWarning, stacklevel=3)
+    said = f"the elastic net has not converged in {max_iter} rounds; lower C (more penalty) or raise max_iter"
+    warnings.warn(said, ConvergenceWarning, stacklevel=3)
 
 # %% ../../nbs/33b_elastic_net.ipynb #c009
 _SMALL = 1e9  # multiplications that a Gram matrix may cost
@@ -101,7 +103,8 @@ def _step(A, y, b, b0, margin, C, l1_ratio):
     few = n * m**2 < _SMALL
     q = expit(margin)
     weight = np.maximum(q * (1 - q), 1e-6)  # so that documents that are settled do not make the problem flat
-    model = ElasticNet(alpha=1 / (C * weight.sum()), l1_ratio=l1_ratio, warm_start=True, max_iter=1000 if few else 100, tol=1e-10 if few else 1e-7, precompute=bool(few and n > m))
+    effort = {"max_iter": 1000, "tol": 1e-10, "precompute": n > m} if few else {"max_iter": 100, "tol": 1e-7}
+    model = ElasticNet(alpha=1 / (C * weight.sum()), l1_ratio=l1_ratio, warm_start=True, **effort)
     model.coef_ = b.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a rough step is good enough: what counts is checked after it

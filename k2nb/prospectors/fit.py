@@ -149,7 +149,8 @@ def _saga(C, l1_ratio, random_state):
 
     from sklearn.linear_model import LogisticRegression
     old = inspect.signature(LogisticRegression).parameters["penalty"].default != "deprecated"  # before scikit-learn 1.8
-    return LogisticRegression(C=C, l1_ratio=l1_ratio, solver="saga", max_iter=3000, random_state=random_state, **({"penalty": "elasticnet"} if old else {}))
+    penalty = {"penalty": "elasticnet"} if old else {}
+    return LogisticRegression(C=C, l1_ratio=l1_ratio, solver="saga", max_iter=3000, random_state=random_state, **penalty)
 
 # %% ../../nbs/33a_fit.ipynb #c015
 def check_options(
@@ -166,8 +167,10 @@ def check_options(
     check_choice(variant, VARIANTS, "variant")
     check_choice(correction, CORRECTIONS, "correction")
     check_choice(compat, (None, "k2"), "compat")
-    for name, value, most in (("alpha", alpha, 1), ("l1_ratio", l1_ratio, 1), ("tau", tau, np.inf), ("C", C, np.inf), ("pseudocount", pseudocount, np.inf)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= most or value == np.inf or (value == 0 and name in ("C", "pseudocount")):
+    shares, sizes = {"alpha": alpha, "l1_ratio": l1_ratio}, {"tau": tau, "C": C, "pseudocount": pseudocount}
+    for name, value in {**shares, **sizes}.items():
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not 0 <= value < np.inf or (name in shares and value > 1) or (name in ("C", "pseudocount") and value == 0):
             raise InputError(f"{name}={value!r} is out of range")
 
 # %% ../../nbs/33a_fit.ipynb #c016

@@ -22,7 +22,8 @@ from .reach import check_hops, lots, pairs
 # %% ../../nbs/33_kernel.ipynb #c006
 @dataclass(eq=False, repr=False)
 class Kernel:
-    "The weights of concepts and pairs of concepts, for one class. Raises `InputError` for shapes that do not fit, NaN, or an asymmetric matrix."
+    """The weights of concepts and pairs of concepts, for one class. Raises `InputError` for shapes that do not fit, NaN, or an
+    asymmetric matrix."""
     monogram: np.ndarray  # (k,) weight of each concept
     skip_bigram: np.ndarray  # (k, k) weight of each pair of concepts within r hops, symmetric
     r: int  # hops
@@ -49,7 +50,7 @@ class Kernel:
         return np.concatenate([self.monogram, self.skip_bigram[pair_index(self.k)]]) if self.r else self.monogram.copy()
     @property
     def matrix(self) -> np.ndarray:
-        "(k, k + 1): for a node of concept a, what it brings alone (column 0) and what each node of concept b in its ball adds (column 1 + b)."
+        "(k, k + 1): what a node of concept a brings alone (column 0), and what each node of concept b in its ball adds (column 1 + b)."
         return np.column_stack([self.monogram, self.skip_bigram])
 
     @classmethod
@@ -122,7 +123,8 @@ class Kernel:
         return out
 
     def __repr__(self) -> str:
-        top, pairs_ = self.top(3), f" and {np.count_nonzero(np.triu(self.skip_bigram))} of {self.k * (self.k + 1) // 2} pairs" if self.r else ""
+        top, n_pairs = self.top(3), n_features(self.k, 1) - self.k
+        pairs_ = f" and {np.count_nonzero(np.triu(self.skip_bigram))} of {n_pairs} pairs" if self.r else ""
         heavy = ", ".join(f"{row.a}{'' if pd.isna(row.b) else f'–{row.b}'} {row.weight:+.3g}" for row in top.itertuples())
         return (f"Kernel(k={self.k}, r={self.r}, label={self.label!r}: {np.count_nonzero(self.monogram)} of {self.k} concepts{pairs_} weigh"
                 + (f"; heaviest {heavy})" if heavy else ")"))
@@ -168,45 +170,42 @@ def exemplars(
     if len(graphs) != len(sprites): raise InputError(f"{len(graphs)} graphs but {len(sprites)} sprites")
     if any(sparse.issparse(s) for s in sprites): raise InputError("a place has one concept; give hard sprites (ids), not memberships")
     for i, (g, s) in enumerate(zip(graphs, sprites)): check_sprite(s, kernel.k, len(g), f"sprite {i}")
-    rows, wanted = [], kernel.top(n, sign=sign)
-    places = _places(kernel, graphs, sprites, wanted)
-    for rank, row in enumerate(wanted.itertuples()):
-        for graph, i, j, hops in _varied(places.get((row.a, -1 if pd.isna(row.b) else row.b), []), per_pair):
-            tokens = graphs[graph].info.get("tokens")
-            shown = {"token_i": tokens[i], "token_j": tokens[j] if j >= 0 else ""} if tokens is not None else {}
-            rows.append({"rank": rank, "weight": row.weight, "a": row.a, "b": row.b, "graph": graph, "i": i, "j": j if j >= 0 else pd.NA, "hops": hops, **shown})
-    out = pd.DataFrame(rows, columns=None if rows else ["rank", "weight", "a", "b", "graph", "i", "j", "hops"])
-    return out.astype({"b": "Int64", "j": "Int64"})
-
-
-def _places(kernel, graphs, sprites, wanted) -> dict:
-    "(a, b) -> all its places (graph, i, j, hops) with concept a at i and b at j; b = j = −1 for a monogram."
-    k, out = kernel.k, {}
-    keys = np.array([row.a * (k + 1) + (0 if pd.isna(row.b) else row.b + 1) for row in wanted.itertuples()], dtype=np.int64)
-    for lot in lots(graphs):
-        s = np.concatenate([np.asarray(sprites[g]) for g in lot.which])
-        number = np.arange(len(s)).reshape(lot.shape)
-        found = [(np.arange(len(s)), np.full(len(s), -1), 0)]
-        if kernel.r: found.append((np.arange(len(s)), np.arange(len(s)), 0))
-        found += [(number[p.i].ravel(), number[p.j].ravel(), p.hops) for p in pairs(lot, kernel.r)]
-        start = np.cumsum(lot.sizes) - lot.sizes
-        for i, j, hops in found:
-            swap = (j >= 0) & (s[i] > s[j])
-            i, j = np.where(swap, j, i), np.where(swap, i, j)
-            key = s[i] * (k + 1) + np.where(j < 0, 0, s[j] + 1)
-            for at in np.flatnonzero(np.isin(key, keys)):
-                a, b = divmod(int(key[at]), k + 1)
-                doc = int(np.searchsorted(start, i[at], side="right")) - 1
-                there = int(j[at] - start[doc]) if j[at] >= 0 else -1
-                out.setdefault((a, b - 1), []).append((lot.which[doc], int(i[at] - start[doc]), there, hops))
+    wanted = kernel.top(n, sign=sign)
+    found = _places(kernel, graphs, sprites, wanted)
+    out = _varied(found, per_pair).merge(wanted.assign(rank=np.arange(len(wanted))), on="rank")
+    out = out[["rank", "weight", "a", "b", "graph", "i", "j", "hops"]]
+    out["j"] = out["j"].astype("Int64").mask(out["j"] < 0)
+    if any("tokens" in g.info for g in graphs):
+        for end in ("i", "j"):
+            tokens = [graphs[g].info.get("tokens") for g in out["graph"]]
+            out[f"token_{end}"] = ["" if t is None or pd.isna(x) else t[x] for t, x in zip(tokens, out[end])]
     return out
 
 
-def _varied(places: list, most: int) -> list:
-    "One place of each graph, then a second of each, and so on; of a node's pair with itself only where there is nothing else."
-    places = sorted(places, key=lambda p: (p[1] == p[2], p[0], p[3], p[1]))
-    turn, seen = [], {}
-    for p in places:
-        seen[p[0]] = seen.get(p[0], 0) + 1
-        turn.append((p[1] == p[2], seen[p[0]]))
-    return [p for _, p in sorted(zip(turn, places), key=lambda x: x[0])][:most]
+def _places(kernel, graphs, sprites, wanted) -> pd.DataFrame:
+    "All places of the wanted weights: rank, graph, i, j (−1 for a monogram) and hops, with concept a at i and b at j."
+    k, blocks = kernel.k, [np.zeros((0, 5), np.int64)]
+    rank = {row.a * (k + 1) + (0 if pd.isna(row.b) else row.b + 1): i for i, row in enumerate(wanted.itertuples())}
+    keys, ranks = np.array(sorted(rank), dtype=np.int64), np.array([rank[key] for key in sorted(rank)], dtype=np.int64)
+    for lot in lots(graphs) if rank else ():
+        s, n = np.concatenate([np.asarray(sprites[g]) for g in lot.which]), int(lot.sizes.sum())
+        number, start, which, doc = np.arange(n).reshape(lot.shape), np.cumsum(lot.sizes) - lot.sizes, np.array(lot.which), lot.doc
+        found = [(np.arange(n), np.full(n, -1), 0), *([(np.arange(n), np.arange(n), 0)] if kernel.r else [])]
+        for i, j, hops in chain(found, ((number[p.i].ravel(), number[p.j].ravel(), p.hops) for p in pairs(lot, kernel.r))):
+            swap = (j >= 0) & (s[i] > s[j])
+            i, j = np.where(swap, j, i), np.where(swap, i, j)
+            key = s[i] * (k + 1) + np.where(j < 0, 0, s[j] + 1)
+            at = np.flatnonzero(np.isin(key, keys))
+            i, j, key = i[at], j[at], key[at]
+            there = np.where(j < 0, -1, j - start[doc[i]])
+            columns = ranks[np.searchsorted(keys, key)], which[doc[i]], i - start[doc[i]], there, np.full(len(at), hops)
+            blocks.append(np.column_stack(columns))
+    return pd.DataFrame(np.concatenate(blocks), columns=["rank", "graph", "i", "j", "hops"])
+
+
+def _varied(places: pd.DataFrame, most: int) -> pd.DataFrame:
+    "Of each rank one place of each graph, then a second of each, and so on; a node's pair with itself only where there is nothing else."
+    out = places.assign(loop=places["i"] == places["j"]).sort_values(["rank", "loop", "graph", "hops", "i", "j"], kind="stable")
+    out["turn"] = out.groupby(["rank", "graph"]).cumcount()
+    out = out.sort_values(["rank", "loop", "turn", "graph"], kind="stable")
+    return out.groupby("rank").head(most).drop(columns=["loop", "turn"])

@@ -33,7 +33,8 @@ class _Learning:
         graphs,  # TokenGraph or networkx graphs
         labels=None,  # one a graph; None: each graph's own label
     ) -> "K2Model":  # self
-        "Quantiser (if the processor has none yet), counts and kernels. Raises `InputError` for labels that are missing, of another number or of one class."
+        """Quantiser (if the processor has none yet), counts and kernels. Raises `InputError` for labels that are missing, of another number
+        or of one class."""
         graphs = as_graphs(graphs)
         self._check_params()
         self._labels(graphs, labels)
@@ -56,13 +57,15 @@ class _Learning:
 
     def fit_kernel(self) -> "K2Model":  # self
         "Learn `kernels_` from the counts. Raises `NotFittedError` before `create_train_array`."
-        if not hasattr(self, "counts_"): raise NotFittedError("there are no counts to learn from: call create_train_array(graphs, labels) or fit first")
+        if not hasattr(self, "counts_"):
+            raise NotFittedError("there are no counts to learn from: call create_train_array(graphs, labels) or fit first")
         self._check_params()
         r, diffusive, k = self._made
         if (r, diffusive) != (self.r, self.diffusive):
-            raise InputError(f"counts were made with r={r}, diffusive={diffusive}; for r={self.r}, diffusive={self.diffusive} call create_train_array again")
-        kernels = fit_kernel(self.counts_, self.y_, k, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau, self.correction, self.compat,
-                             self.random_state, self.pseudocount)
+            raise InputError(f"counts were made with r={r}, diffusive={diffusive}; for r={self.r}, diffusive={self.diffusive} "
+                             "call create_train_array again")
+        kernels = fit_kernel(self.counts_, self.y_, k, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau, self.correction,
+                             self.compat, self.random_state, self.pseudocount)
         self.kernels_, self.classes_, self.diffusive_ = kernels, np.unique(np.asarray(self.y_)), diffusive
         return self
 
@@ -83,9 +86,8 @@ class _Learning:
         return count_vectors(graphs, sprites, self.processor.k_, self.r, self.diffusive)
 
     def _dense(self, counts):
-        if counts.shape[0] * counts.shape[1] * 8 > _DENSE_BYTES:
-            raise InputError(f"a dense array of {counts.shape[0]:,} × {counts.shape[1]:,} counts takes {counts.shape[0] * counts.shape[1] * 8 / 2**30:.1f} GB; "
-                             "ask for dense=False")
+        (n, p), size = counts.shape, counts.shape[0] * counts.shape[1] * 8
+        if size > _DENSE_BYTES: raise InputError(f"a dense array of {n:,} × {p:,} counts takes {size / 2**30:.1f} GB; ask for dense=False")
         return counts.toarray()
 
 # %% ../../nbs/34_model.ipynb #c009
@@ -125,8 +127,9 @@ class _Asking:
         scores = prospect_scores(graphs, sprites, kernel.monogram, kernel.skip_bigram, kernel.r, self.diffusive_)
         out = []
         for graph, P, s in zip(graphs, scores, sprites):
-            soft = sparse.issparse(s)
-            out.append(ProspectMap(smoothed(P, graph, check_smooth(self.smooth)), _nearest(s) if soft else s, graph, kernel, s if soft else None, self.diffusive_, self.smooth))
+            ids, shares = (_nearest(s), s) if sparse.issparse(s) else (s, None)
+            P = smoothed(P, graph, check_smooth(self.smooth))
+            out.append(ProspectMap(P, ids, graph, kernel, shares, self.diffusive_, self.smooth))
         return out[0] if one else out
 
     def decision_function(self,
@@ -154,7 +157,8 @@ class _Asking:
         return self.classes_[self.predict_proba(graphs).argmax(axis=1)]
 
     def _insist_fitted(self):
-        if not hasattr(self, "kernels_"): raise NotFittedError("this K2Model has no kernel yet: call fit(graphs, labels), or create_train_array and fit_kernel")
+        if not hasattr(self, "kernels_"):
+            raise NotFittedError("this K2Model has no kernel yet: call fit(graphs, labels), or create_train_array and fit_kernel")
 
 
 def _nearest(shares) -> np.ndarray:
@@ -166,8 +170,11 @@ def _nearest(shares) -> np.ndarray:
     return np.asarray(shares.argmax(axis=1)).ravel().astype(np.int64)
 
 # %% ../../nbs/34_model.ipynb #c011
+_KERNEL_FACTS = ("r", "label", "intercept", "slope")  # what is kept of a kernel beside its weights
+
+
 class K2Model(_Learning, _Asking, BaseEstimator):
-    "A prospector head. After `fit` or `fit_kernel`: `kernels_` (one for two classes, else one each), `classes_`, `counts_` (sparse) and `y_`."
+    "A prospector head. After `fit`: `kernels_` (one for two classes, else one each), `classes_`, `counts_` (sparse) and `y_`."
 
     def __init__(self,
         processor: K2Processor,  # layer I, fitted or not
@@ -196,8 +203,8 @@ class K2Model(_Learning, _Asking, BaseEstimator):
         path = Path(path)
         made_from = hash_file(self.processor.save(path))
         params = {k: v for k, v in self.get_params(deep=False).items() if k != "processor"}
-        facts = {"params": params, "processor": made_from, "classes": self.classes_.tolist(), "diffusive_": self.diffusive_, "k": self.processor.k_,
-                 "kernels": [{"r": K.r, "label": K.label, "intercept": K.intercept, "slope": K.slope} for K in self.kernels_]}
+        facts = {"params": params, "processor": made_from, "classes": self.classes_.tolist(), "diffusive_": self.diffusive_,
+                 "k": self.processor.k_, "kernels": [{f: getattr(K, f) for f in _KERNEL_FACTS} for K in self.kernels_]}
         save_tensors(path / "kernels.safetensors", {"weights": np.stack([K.vector for K in self.kernels_])}, facts)
         return path
 

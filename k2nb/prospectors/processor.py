@@ -25,7 +25,8 @@ def _lookup(X: np.ndarray, k: int) -> np.ndarray:
     "Ids from one column of whole numbers, or from one-hot rows."
     if X.shape[1] > 1:
         hot = X.argmax(axis=1)
-        if (X.max(axis=1) != 1).any() or (np.count_nonzero(X, axis=1) != 1).any(): raise InputError("a look-up needs one column of ids, or one-hot rows")
+        if (X.max(axis=1) != 1).any() or (np.count_nonzero(X, axis=1) != 1).any():
+            raise InputError("a look-up needs one column of ids, or one-hot rows")
         return hot
     ids = X[:, 0].astype(np.int64)
     bad = np.flatnonzero((ids != X[:, 0]) | (ids < 0) | (ids >= k))
@@ -56,7 +57,8 @@ def _from_centroids(C, metric: str, shift=None) -> KMeansQuantizer:
     C = check_matrix(C, "centroids")
     if metric == "cosine":
         length = np.linalg.norm(C, axis=1, keepdims=True)
-        if not length.all(): raise InputError(f"centroid {int(np.argmin(length))} is a zero vector: it has no direction, which metric='cosine' needs")
+        if not length.all():
+            raise InputError(f"centroid {int(np.argmin(length))} is a zero vector: it has no direction, which metric='cosine' needs")
         if not np.allclose(length, 1, atol=1e-6): C = C / length
     q = KMeansQuantizer(k=len(C), metric=metric)
     q.cluster_centers_, q.n_features_in_, q.layer_, q.part_ = C, C.shape[1], None, None
@@ -83,7 +85,8 @@ class _Parts:
     def _check_params(self):
         for name in ("k", "sample_size", "soft"):
             v = getattr(self, name)
-            if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 1: raise InputError(f"{name} must be an int ≥ 1, got {v!r}")
+            if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 1:
+                raise InputError(f"{name} must be an int ≥ 1, got {v!r}")
         check_choice(self.metric, METRICS, "metric")
         if isinstance(self.quantizer, str): check_choice(self.quantizer, KINDS, "quantizer")
         if self.soft > 1 and (isinstance(self.quantizer, Mapping) or isinstance(self.quantizer, str) and self.quantizer == "lookup"):
@@ -95,7 +98,8 @@ class _Parts:
         "The columns that are looked at."
         if self.columns is None: return X
         try: out = X[:, self.columns if isinstance(self.columns, slice) else np.asarray(self.columns)]
-        except (IndexError, TypeError) as e: raise InputError(f"columns={self.columns!r} does not fit embeddings of width {X.shape[1]}: {e}") from None
+        except (IndexError, TypeError) as e:
+            raise InputError(f"columns={self.columns!r} does not fit embeddings of width {X.shape[1]}: {e}") from None
         if out.ndim != 2 or not out.shape[1]: raise InputError(f"columns={self.columns!r} leaves no columns of {X.shape[1]}")
         return out
 
@@ -110,7 +114,8 @@ class _Parts:
         self._insist(np.isfinite(chosen).all(axis=1), "is not finite", graphs, numbers)
         if not isinstance(self.quantizer_, str) and getattr(self.quantizer_, "metric", "") == "cosine":
             zero = "is a zero vector after scaling" if self.standardize else "is a zero vector"
-            self._insist(self._scaled(chosen).any(axis=1), f"{zero}: it has no direction, which a spherical quantizer needs; take the node out or use metric='l2'", graphs, numbers)
+            why = "it has no direction, which a spherical quantizer needs; take the node out or use metric='l2'"
+            self._insist(self._scaled(chosen).any(axis=1), f"{zero}: {why}", graphs, numbers)
         return X
 
     @staticmethod
@@ -152,8 +157,8 @@ class _Quantising:
         if isinstance(q, str):
             metric = "cosine" if q == "spherical" else self.metric
             if metric == "cosine" and not X.any(axis=1).all():
-                raise InputError(f"{np.count_nonzero(~X.any(axis=1))} nodes are zero vectors: they have no direction, which a spherical quantizer needs; "
-                                 "take them out or use metric='l2'")
+                raise InputError(f"{np.count_nonzero(~X.any(axis=1))} nodes are zero vectors: they have no direction, which a spherical "
+                                 "quantizer needs; take them out or use metric='l2'")
             return KMeansQuantizer(k=self.k, metric=metric, random_state=self.random_state).fit(X), self.k
         if not hasattr(q, "predict"): q = _from_centroids(q, self.metric)
         else:
@@ -172,7 +177,8 @@ class _Quantising:
         if not hasattr(self, "quantizer_"): raise NotFittedError("this K2Processor has no quantizer yet; call fit_quantizer(graphs) first")
 
     def _near(self, X):
-        if not hasattr(self.quantizer_, "transform"): raise InputError(f"soft={self.soft} needs distances, and {type(self.quantizer_).__name__} has no transform")
+        if not hasattr(self.quantizer_, "transform"):
+            raise InputError(f"soft={self.soft} needs distances, and {type(self.quantizer_).__name__} has no transform")
         return _nearest(self.quantizer_, X, self.soft)
 
     def _quantised(self, X, soft: int):
@@ -251,7 +257,8 @@ class K2Processor(_Parts, _Quantising, BaseEstimator):
         "Sprites of many graphs, whose nodes are quantised together."
         self._insist_fitted()
         graphs, soft = as_graphs(graphs), 1 if hard else self.soft
-        if graphs[0].X.shape[1] != self.d_: raise InputError(f"graphs have embeddings of width {graphs[0].X.shape[1]}; the quantizer knows width {self.d_}")
+        d = graphs[0].X.shape[1]
+        if d != self.d_: raise InputError(f"graphs have embeddings of width {d}; the quantizer knows width {self.d_}")
         if isinstance(self.quantizer_, Mapping): return [_translate(g, self._chosen(g.X), self.quantizer_) for g in graphs]
         out, sizes = [], np.array([len(g) for g in graphs])
         for lot in np.split(np.arange(len(graphs)), np.flatnonzero(np.diff(np.cumsum(sizes) // _BATCH)) + 1):
@@ -264,11 +271,12 @@ class K2Processor(_Parts, _Quantising, BaseEstimator):
     def save(self,
         path,  # a file that ends in .safetensors, or a folder: then processor.safetensors in it
     ) -> Path:  # the file
-        "Write what was fitted, atomically and without pickle. Raises `InputError` for a quantizer that is not ours and has no centroids to write."
+        "Write what was fitted, atomically and without pickle. Raises `InputError` for a quantizer that is not ours."
         self._insist_fitted()
         q, params = self.quantizer_, self.get_params(deep=False)
         kind = params.pop("quantizer")
-        kind = kind if isinstance(kind, str) else "mapping" if isinstance(kind, Mapping) else "quantizer" if hasattr(kind, "predict") else "centroids"
+        if not isinstance(kind, str):
+            kind = "mapping" if isinstance(kind, Mapping) else "quantizer" if hasattr(kind, "predict") else "centroids"
         params["columns"] = _column_facts(self.columns)
         arrays, facts = {"centre_": self.centre_, "spread_": self.spread_}, {f: getattr(self, f) for f in ("k_", "d_", "scale_")}
         if isinstance(q, Mapping): facts["table"] = [[getattr(key, "item", lambda key=key: key)(), int(i)] for key, i in q.items()]

@@ -22,7 +22,8 @@ def mann_whitney(
     X, y = sparse.csc_array(X), np.asarray(y, bool)
     n, p = X.shape
     n1 = int(y.sum())
-    if y.shape != (n,) or not 0 < n1 < n: raise InputError(f"y must be ({n},) with both classes, got shape {y.shape} with {n1} in the class")
+    if y.shape != (n,) or not 0 < n1 < n:
+        raise InputError(f"y must be ({n},) with both classes, got shape {y.shape} with {n1} in the class")
     if X.nnz and not X.data.min() >= 0: raise InputError("the rank test is for numbers ≥ 0")
     column, value, row = _present(X)
     zeros = n - np.bincount(column, minlength=p).astype(float)
