@@ -6,6 +6,7 @@
 __all__ = ['K2Model']
 
 # %% ../../nbs/34_model.ipynb #c003
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,26 @@ class K2Model(_Learning, _Asking, BaseEstimator):
         self.processor, self.r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau = processor, r, variant, l1_ratio, C, alpha, tau
         self.correction, self.diffusive, self.smooth, self.compat = correction, diffusive, smooth, compat
         self.pseudocount, self.random_state = pseudocount, random_state
+
+    @classmethod
+    def from_kernels(cls,
+        processor: K2Processor,  # with a quantizer
+        kernels: list[Kernel],  # one for two classes (for the second), else one for each
+        classes,  # classes, in order
+        **params,  # smooth, diffusive: how maps are made
+    ) -> "K2Model":  # ready to ask
+        "A model from kernels that were learned elsewhere. Raises `InputError` for kernels that do not fit the processor or the classes."
+        classes, ks = np.asarray(classes), {K.k for K in kernels}
+        if not hasattr(processor, "quantizer_"): raise NotFittedError("the processor has no quantizer yet; call fit_quantizer first")
+        if len(classes) < 2 or len(kernels) != (1 if len(classes) == 2 else len(classes)):
+            raise InputError(f"{len(kernels)} kernels for {len(classes)} classes; two classes have one kernel, more have one each")
+        if ks != {processor.k_}: raise InputError(f"kernels have k={', '.join(map(str, ks))}; the processor has {processor.k_} concepts")
+        if len({K.r for K in kernels}) > 1: raise InputError("kernels differ in r")
+        self = cls(processor, r=kernels[0].r, **params)
+        labels = classes.tolist()
+        self.kernels_ = [replace(K, label=label) for K, label in zip(kernels, labels[1:] if len(labels) == 2 else labels)]
+        self.classes_, self.diffusive_ = classes, self.diffusive
+        return self
 
     def save(self,
         path,  # a folder; it is made if need be
