@@ -14,7 +14,7 @@ import numpy as np
 from ..core import InputError, check_choice, hash_array, rng
 from .graphs import as_graphs
 from .metrics import check_truth
-from .mil import AttentionAlone, AttentionMIL, class_column, graph_labels, insist_fitted
+from .mil import AttentionAlone, AttentionMIL, Rival, graph_labels, insist_fitted
 
 # %% ../../nbs/37_baselines.ipynb #c005
 def position_features(
@@ -43,13 +43,12 @@ def _fit_line(X, y, C: float):
 
 
 @dataclass(eq=False)
-class _Line:
+class _Line(Rival):
     "Logistic regression: a subclass says on which rows."
     C: float = 1.0  # inverse strength of the l2 penalty
     features: str = "embedding"  # "embedding", or "position": `position_features`
     sample_size: int = 200_000  # the most nodes to fit on
     random_state: int = 0  # seed of that sample
-    needs_truth: ClassVar[bool] = False  # whether `fit` takes the truth of each node in place of y
 
     def fit(
         self,
@@ -72,15 +71,10 @@ class _Line:
         rows = np.sort(rng(self.random_state).choice(len(X), self.sample_size, replace=False))
         return X[rows], target[rows]
 
-    def prospect(
-        self,
-        graph,  # TokenGraph or networkx graph
-        label=None,  # the class that the map speaks for; None: the second of two
-    ) -> np.ndarray:  # (n,) log-odds (of more than two classes: the class's linear score)
-        "The map: one score a node. Raises `NotFittedError`, or `InputError` for nodes of another width."
-        column, (graph,) = class_column(self, label), as_graphs(graph)
+    def _map(self, graph, column: int):
         z = self.model_.decision_function(_checked(_features(graph, self.features), self.model_.n_features_in_))
         return (z if column else -z) if z.ndim == 1 else z[:, column]
+
 
 
 def _checked(X, d: int):
@@ -169,16 +163,11 @@ class TopK(LabelCopied):
             model = _fit_line(rows, np.repeat(target, [len(i) for i in kept]), self.C)
         return model
 
-    def prospect(
-        self,
-        graph,  # TokenGraph or networkx graph
-        label=None,  # the class that the map speaks for; None: the second of two
-    ) -> np.ndarray:  # (n,) log-odds of the class against the rest
-        "The map: one score a node. Raises `NotFittedError`, or `InputError` for nodes of another width."
-        column, (graph,) = class_column(self, label), as_graphs(graph)
+    def _map(self, graph, column: int):
         model = self.models_[column if len(self.models_) > 1 else 0]
         z = model.decision_function(_checked(_features(graph, self.features), model.n_features_in_))
         return -z if len(self.models_) == 1 and column == 0 else z
+
 
     def predict_proba(
         self,
@@ -202,35 +191,29 @@ def _sigmoid(z): return np.exp(-np.logaddexp(0, -z))
 class Position(LabelCopied):
     "Scores by place alone."
     features: str = "position"  # nothing else
-    rule: str = "labels"  # "labels": copied to positions and learned; "first", "last", "centre": no learning, and no probabilities
+    rule: str = "labels"  # "labels": copied to positions and learned; "first", "last", "centre": minus the relative distance from there
 
     def fit(
         self,
         graphs,  # TokenGraph or networkx graphs with positions
         y=None,  # one label a graph; None: their own
     ) -> "Position":  # itself, with classes_
-        "Fit on positions; a fixed rule learns only the classes."
+        "Fit on positions. A fixed rule needs this for the classes, and for `predict_proba`, which is learned all the same."
         check_choice(self.rule, ("labels", "first", "last", "centre"), "rule")
         check_choice(self.features, ("position",), "features")
         return super().fit(graphs, y)
 
-    def prospect(
-        self,
-        graph,  # TokenGraph or networkx graph with positions
-        label=None,  # the class that the map speaks for; of a fixed rule every class has the same map
-    ) -> np.ndarray:  # (n,) log-odds; of a rule, minus the relative distance from there, 0 to −1
-        "The map: one score a node."
-        if self.rule == "labels": return super().prospect(graph, label)
-        class_column(self, label)
-        relative = np.split(position_features(as_graphs(graph)[0]), 4, axis=1)[0]
+    def _map(self, graph, column: int):
+        if self.rule == "labels": return super()._map(graph, column)
+        relative = np.split(position_features(graph), 4, axis=1)[0]
         return -np.abs(relative - dict(first=0, last=1, centre=.5)[self.rule]).mean(1)
 
 
+
 @dataclass(eq=False)
-class Random:
+class Random(Rival):
     "Scores without meaning: what a metric gives for nothing."
     random_state: int = 0  # seed; each graph has its own numbers, wherever it stands
-    needs_truth: ClassVar[bool] = False
 
     def fit(
         self,
@@ -241,14 +224,9 @@ class Random:
         self.classes_, _ = graph_labels(as_graphs(graphs), y)
         return self
 
-    def prospect(
-        self,
-        graph,  # TokenGraph or networkx graph
-        label=None,  # the class that the map speaks for; None: the second of two
-    ) -> np.ndarray:  # (n,) uniform between 0 and 1
-        "The map: one score a node, the same whenever the same graph is asked about."
-        column, (graph,) = class_column(self, label), as_graphs(graph)
-        return rng(self.random_state, hash_array(graph.X), column).random(len(graph))
+    def _map(self, graph, column: int): return rng(self.random_state, hash_array(graph.X), column).random(len(graph))
+
+
 
 # %% ../../nbs/37_baselines.ipynb #c016
 BASELINES = {  # name -> class; those with `needs_truth` take the truth of nodes in place of y
