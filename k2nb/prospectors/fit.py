@@ -42,11 +42,11 @@ def check_labels(
     try: many = len(y)
     except TypeError: raise InputError(f"labels must be a list of {n}, got {type(y).__name__}") from None
     if many != n: raise InputError(f"{many} labels for {n} graphs")
+    if np.ndim(y) != 1: raise InputError(f"labels must be ({n},), got shape {np.shape(y)}")
     missing = np.flatnonzero(np.asarray(pd.isna(pd.Series(list(y), dtype=object))))
     if len(missing): raise InputError(f"{len(missing)} of {n} labels are missing, the first is number {missing[0]}")
     try: classes, codes = np.unique(np.asarray(y), return_inverse=True)
     except TypeError: raise InputError("labels must be of one kind, such as all ints or all strings") from None
-    if codes.shape != (n,): raise InputError(f"labels must be ({n},), got shape {np.shape(y)}")
     if len(classes) < 2: raise InputError(f"all {n} labels are {classes[0].item()!r}; a kernel tells classes apart and needs two")
     return classes, codes
 
