@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import InputError, check_choice
 from .counts import count_vectors, n_features, pair_index
-from .map_plot import _colormap, _hatch
+from .map_plot import _colormap, _hatch, _number
 from .plots import _axes, _checked_names, _legend, _named, _sprite, _titled, concept_colors
 from ..view.colors import DOWN, INK, UP
 
@@ -105,7 +105,7 @@ def _margin(ax, mono, fill) -> None:
     margin.axvline(0, color="#777777", linewidth=.6)
     margin.set(ylim=(k - .5, -.5), yticks=[], xlim=(-1.1 * top * signed, 1.1 * top))
     ticks = [-top, top] if signed else [0, top]
-    margin.set_xticks(ticks, [f"{v:.3g}".replace("-", "−") for v in ticks], size=7)
+    margin.set_xticks(ticks, [_number(v) for v in ticks], size=7)
     margin.tick_params(length=2)
     margin.set_title("concepts", size=8)
     for side in margin.spines.values(): side.set_visible(False)
@@ -116,6 +116,7 @@ def _matrix(ax, mono, pairs, fill, cmap, norm, names, title):
     k = len(mono)
     ax = _axes(ax, 5.6, 4.4)
     image = ax.imshow(pairs, cmap=cmap, norm=norm, interpolation="nearest")
+    ax.set_anchor("W")  # what the square leaves free is on the right, where margin and scale stand
     _strips(ax, k, names)
     _margin(ax, mono, fill)
     if (pairs < 0).any() and k <= 32:
@@ -123,7 +124,7 @@ def _matrix(ax, mono, pairs, fill, cmap, norm, names, title):
         ax.set(xlim=(-.5, k - .5), ylim=(k - .5, -.5))
     ticks = [norm.vmin, 0, norm.vmax] if norm.vmin < 0 else [0, norm.vmax / 4, norm.vmax]
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.29, 0, .03, 1)), ticks=ticks)
-    bar.ax.set_yticklabels([f"{v:.3g}".replace("-", "−") for v in ticks], size=7)
+    bar.ax.set_yticklabels([_number(v) for v in ticks], size=7)
     bar.outline.set_visible(False)
     bar.ax.minorticks_off()
     bar.ax.set_title("pairs", size=8)
@@ -137,7 +138,7 @@ def _drawn(kind: str, ax, graph, matrix):
     if kind != "both": return (graph if kind == "graph" else matrix)(ax)
     if ax is None:
         import matplotlib.pyplot as plt
-        ax = plt.figure(figsize=(9.6, 4.5), dpi=80, layout="constrained").subplots(1, 2, width_ratios=[4.4, 5.2])
+        ax = plt.figure(figsize=(9.6, 4.5), dpi=80, layout="compressed").subplots(1, 2, width_ratios=[4.4, 5.2])
     if np.shape(ax) != (2,): raise InputError("kind='both' draws in two Axes; give ax=(one, other), or kind='graph' or 'matrix' for one")
     return np.array([graph(ax[0]), matrix(ax[1])], object)
 

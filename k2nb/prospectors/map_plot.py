@@ -70,6 +70,11 @@ def _hatch(ax, inside) -> None:
     ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), facecolor="none", edgecolor="white", linewidth=0, hatch="////"))
 
 # %% ../../nbs/38b_map_plot.ipynb #c011
+def _number(v: float) -> str:
+    "Three digits, thousands written out."
+    return (f"{v:,.0f}" if 1000 <= abs(v) < 1e6 else f"{v:.3g}").replace("-", "−")
+
+
 def _colormap():
     "Blue, white, orange; the colours of `value_colors`, zero in the middle."
     from matplotlib.colors import LinearSegmentedColormap
@@ -82,7 +87,7 @@ def _colorbar(ax, vmax: float, label: str = "", **more):
     from matplotlib.colors import Normalize
     scale = ScalarMappable(Normalize(-vmax, vmax), _colormap())
     bar = ax.figure.colorbar(scale, ax=ax, ticks=[-vmax, 0, vmax], **{"pad": .02, "aspect": 22, **more})
-    bar.ax.set_yticklabels([f"{-vmax:.3g}".replace("-", "−"), "0", f"{vmax:.3g}"], size=8)
+    bar.ax.set_yticklabels([_number(v) for v in (-vmax, 0, vmax)], size=8)
     bar.outline.set_visible(False)
     bar.set_label(label, size=8)
     return bar
@@ -135,7 +140,7 @@ def _map_text(tokens, v, truth, chosen, vmax, ax, title, width, key):
     shown = [_drawable(_shown(t)) for t in tokens]
     pieces, n = _layout(shown, ["\n" in t for t in tokens], width)
     pitch = 1.3 if truth is not None or chosen is not None else 1
-    low, high = f"{-vmax:.3g}".replace("-", "−"), f"{vmax:.3g}"
+    low, high = _number(-vmax), _number(vmax)
     words = [*(key or {}), *(["slanted: below 0"] if key is not None and (v < 0).any() else [])]
     columns = max([c + len(t) for _, _, c, t in pieces] + [0 if key is None else max(len(low + high) + 22, sum(len(w) + 6 for w in words))])
     ax, size = _canvas(ax, columns + .5, n * pitch + (0 if key is None else 1.6 + 1.2 * bool(words)), title, 9)
@@ -188,7 +193,7 @@ def plot_map(
     n, form = len(graph), _form(graph)
     v, truth = _scores(scores, n), _truth(truth, n)
     chosen, top = _above(v, threshold), _limit(v, vmax)
-    words = {"truth": "truth", "chosen": f"score ≥ {threshold:.3g}".replace("-", "−") if chosen is not None else "", "below 0": "below 0"}
+    words = {"truth": "truth", "chosen": f"score ≥ {_number(threshold)}" if chosen is not None else "", "below 0": "below 0"}
     if form == "text":
         key = {words[m]: style for m, of, style in (("truth", truth, _UNDER), ("chosen", chosen, _OVER)) if of is not None}
         return _map_text(_surfaces(graph), v, truth, chosen, top, ax, title, width, key if legend else None)

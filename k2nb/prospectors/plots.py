@@ -140,7 +140,7 @@ def _axes(ax, width: float, height: float):
     "The axes to draw in: a new one of this size in inches, or the one that is given."
     if ax is not None: return ax
     import matplotlib.pyplot as plt
-    return plt.figure(figsize=(width, height), dpi=80, layout="constrained").add_subplot()
+    return plt.figure(figsize=(width, height), dpi=80, layout="compressed").add_subplot()
 
 
 def _titled(ax, title, note: str):
