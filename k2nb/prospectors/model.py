@@ -187,7 +187,7 @@ class K2Model(_Learning, _Asking, BaseEstimator):
         tau: float = 0.0,  # inferential: least |log2 fold change|
         correction: str | None = "bonferroni",  # inferential: "bonferroni", "bh" or None
         diffusive: bool = False,  # True: pairs h hops apart count 2^−h
-        smooth: float = 0.0,  # λ: the share of its prospect that a node gives to its neighbourhood
+        smooth: float = 0.0,  # λ: how much of what their scores differ by neighbours exchange
         compat: str | None = None,  # "k2": kernels as the original fits them
         pseudocount: float = .5,  # inferential: counts added to both sides of a fold change
         random_state: int = 0,  # of compat's solver; the processor has its own

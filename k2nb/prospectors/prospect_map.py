@@ -30,12 +30,13 @@ def check_smooth(
 def smoothed(
     scores: np.ndarray,  # (n,) prospects
     graph: TokenGraph,  # whose nodes they belong to
-    smooth: float,  # λ, the share that is given away
+    smooth: float,  # λ, how much of their difference neighbours exchange
 ) -> np.ndarray:  # (n,) with the same total
-    "Each node gives a share of its score to its closed neighbourhood. Raises `InputError` for λ outside [0, 1)."
+    "Neighbours exchange a share of what their scores differ by. Raises `InputError` for λ outside [0, 1)."
     if not check_smooth(smooth): return scores
-    given = smooth * scores / (graph.degrees + 1)
-    return (1 - smooth) * scores + given + graph.adjacency @ given
+    A, d = graph.adjacency, graph.degrees
+    i = np.repeat(np.arange(len(d)), d)
+    return scores + smooth * np.bincount(i, (scores[A.indices] - scores[i]) / np.maximum(d[A.indices], d[i]), minlength=len(d))
 
 
 def ball(
@@ -94,13 +95,13 @@ class ProspectMap:
         "What a node's score is made of: its own concept, each node within r hops, and what smoothing brings. Largest first."
         if isinstance(node, bool) or not isinstance(node, (int, np.integer)) or not 0 <= node < len(self):
             raise InputError(f"node must be 0 to {len(self) - 1}, got {node!r}")
-        kept = 1 - self.smooth + self.smooth / (self.graph.degrees[node] + 1)
+        around, d = ball(self.graph, int(node), 1)[0][1:], self.graph.degrees
+        given = self.smooth / np.maximum(d[node], d[around])
+        kept = 1 - given.sum()
         near, hops = ball(self.graph, int(node), self.kernel.r)
         rows = [("alone", node, 0, kept * self._alone(node))]
         if self.kernel.r: rows += [("pair", j, h, kept * x) for j, h, x in zip(near, hops, self._pairs(node, near, hops))]
-        if self.smooth:
-            for j in ball(self.graph, int(node), 1)[0][1:]:
-                rows.append(("smoothing", j, 1, self.smooth / (self.graph.degrees[j] + 1) * self._plain(j)))
+        if self.smooth: rows += [("smoothing", j, 1, x * self._plain(j)) for j, x in zip(around, given)]
         out = pd.DataFrame(rows, columns=["kind", "node", "hops", "contribution"])
         out.insert(3, "concept", self.sprite[out["node"].to_numpy()])
         out = out.iloc[np.argsort(-out["contribution"].abs(), kind="stable")].reset_index(drop=True)
