@@ -155,7 +155,8 @@ class _Asking:
         graphs,  # a graph, or a list of them
     ) -> np.ndarray:  # (n,) classes
         "The most probable class."
-        return self.classes_[self.predict_proba(graphs).argmax(axis=1)]
+        P = self.predict_proba(graphs)
+        return self.classes_[P.argmax(axis=1)]
 
     def _insist_fitted(self):
         if not hasattr(self, "kernels_"):
