@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, StoreError, check_choice, hash_array, hash_json, progress, read_json, write_json
+from .estimator import Prospector
 from .graphs import as_graphs
 from .metrics import average_precision, check_truth, mask_scores
 from .mil import graph_labels
@@ -92,7 +93,7 @@ def search_prospectors(
     cv: int = 5,  # folds, stratified by label
     repeats: int = 1,  # how often, with other folds and seeds
     n_jobs: int = 1,  # processes; −1: all cores
-    estimator: Any = None,  # a class; None: `Prospector`
+    estimator: type = Prospector,  # a class whose arguments are the settings
     threshold: tuple = ("otsu",),  # method and value of `apply_threshold`, for the masks of Dice, MCC and precision
     checkpoint: str | Path | None = None,  # a JSON file that keeps finished points
     random_state: int = 0,  # seed of the first repeat; the next ones count on
@@ -100,9 +101,6 @@ def search_prospectors(
 ) -> pd.DataFrame:  # a row a point, best first: its settings, scores, and `params`, the settings as one mapping
     """Cross-validate every point of a grid. The first row's `params` are the best: `Prospector(**table["params"][0])`. Raises
     `InputError` for unknown settings, too few graphs of a class, or truth that does not fit, and names the point that fails."""
-    if estimator is None:
-        from k2nb.prospectors.estimator import Prospector
-        estimator = Prospector
     if not isinstance(estimator, type): raise InputError(f"estimator must be a class with the settings as arguments, got {estimator!r:.50}")
     if grid is None: raise InputError("give a grid: a mapping from settings to lists of values")
     check_choice(select, SELECT, "select")
