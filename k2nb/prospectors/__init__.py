@@ -32,7 +32,9 @@ from .sources import image_graphs, node_truth, text_graphs
 from .thresholds import apply_threshold
 
 # %% ../../nbs/30_prospectors.ipynb #c004
-_all_ = ["BASELINES", "K2Model", "K2Processor", "Kernel", "ProspectMap", "Prospector", "SummedMap", "TokenGraph", "apply_threshold", "as_graphs",
-         "average_precision", "count_vectors", "digit_mosaics", "dispersion", "exemplars", "explorer", "fit_kernel", "from_edges", "from_networkx",
-         "grid_graph", "image_graphs", "knn_graph", "localisation_scores", "localisation_summary", "node_truth", "plot_counts", "plot_kernel", "plot_map",
-         "plot_quantizer", "plot_sprite", "prospect_scores", "radius_graph", "search_prospectors", "sequence_graph", "text_graphs"]
+_all_ = ["BASELINES", "K2Model", "K2Processor", "Kernel", "ProspectMap", "Prospector", "SummedMap", "TokenGraph",
+         "apply_threshold", "as_graphs", "average_precision", "count_vectors", "digit_mosaics", "dispersion",
+         "exemplars", "explorer", "fit_kernel", "from_edges", "from_networkx", "grid_graph", "image_graphs",
+         "knn_graph", "localisation_scores", "localisation_summary", "node_truth", "plot_counts", "plot_kernel",
+         "plot_map", "plot_quantizer", "plot_sprite", "prospect_scores", "radius_graph", "search_prospectors",
+         "sequence_graph", "text_graphs"]
