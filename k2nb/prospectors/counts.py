@@ -60,19 +60,21 @@ def check_sprite(
 
 def _soft(Q: sparse.csr_array, k: int, n: int, name: str):
     if Q.shape != (n, k): raise InputError(f"{name} must be ({n}, {k}) memberships, got shape {Q.shape}")
-    if (Q.data < 0).any() or not np.allclose(Q.sum(axis=1), 1, atol=1e-6):
+    many, m = np.diff(Q.indptr), 0 if not n else int(np.diff(Q.indptr).max())
+    if (many == m).all(): ids, weights = Q.indices.reshape(n, m).astype(np.int64), Q.data.reshape(n, m).astype(float)
+    else:  # rows differ in length: the rest of a row is concept 0 with weight 0
+        ids, weights = np.zeros((n, m), np.int64), np.zeros((n, m))
+        at = np.repeat(np.arange(n), many), np.arange(Q.nnz) - np.repeat(Q.indptr[:-1], many)
+        ids[at], weights[at] = Q.indices, Q.data
+    if weights.min(initial=0) < 0 or np.abs(weights.sum(1) - 1).max() > 1e-6:
         raise InputError(f"memberships of {name} must be 0 or more and add up to 1 for each node")
-    many = np.diff(Q.indptr)
-    ids, weights = np.zeros((n, many.max()), np.int64), np.zeros((n, many.max()))
-    at = np.arange(Q.nnz) - np.repeat(Q.indptr[:-1], many), np.repeat(np.arange(n), many)
-    ids[at[::-1]], weights[at[::-1]] = Q.indices, Q.data
     return ids, weights
 
 # %% ../../nbs/32_counts.ipynb #c009
 def _laid_out(lot: Lot, checked: list):
     "Ids and weights of a lot's sprites, end to end; the widest decides how many concepts a node can have."
     m = max(ids.shape[1] for ids, _ in checked)
-    def wide(x): return np.pad(x, ((0, 0), (0, m - x.shape[1])))
+    def wide(x): return x if x.shape[1] == m else np.pad(x, ((0, 0), (0, m - x.shape[1])))
     ids = np.concatenate([wide(checked[i][0]) for i in lot.which])
     if all(w is None for _, w in checked): return ids, None
     return ids, np.concatenate([wide(np.ones(checked[i][0].shape) if checked[i][1] is None else checked[i][1]) for i in lot.which])

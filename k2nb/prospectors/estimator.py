@@ -104,17 +104,18 @@ def _members(estimator, n: int) -> list[dict]:
     return rows
 
 # %% ../../nbs/34a_estimator.ipynb #c009
-def _learned(estimator, graphs, y) -> list[K2Model]:
-    "The members after the first pass. Those with the same k and columns share a quantiser."
-    quantizers, out = {}, []
+def _learned(estimator, graphs, y) -> tuple[list[K2Model], list]:
+    "The members after the first pass, and the sprites that each sees. Those with the same k and columns share a quantiser."
+    quantizers, members, sprites = {}, [], []
     for spec in _members(estimator, sum(map(len, graphs))):
         key = spec["k"], repr(spec["columns"])
         processor = K2Processor(spec["k"], quantizers.get(key, estimator.quantizer), estimator.sample_size, estimator.random_state,
-                                estimator.metric, spec["soft"], spec["columns"], estimator.standardize)
+                                estimator.metric, spec["soft"], spec["columns"], estimator.standardize).fit_quantizer(graphs)
         params = {name: getattr(estimator, name) for name in _PASSED_ON}
-        out.append(K2Model(processor, r=spec["r"], smooth=0., **params).fit(graphs, y))
+        sprites.append(processor.sprites(graphs))
+        members.append(K2Model(processor, r=spec["r"], smooth=0., **params).fit(graphs, y, sprites[-1]))
         if isinstance(estimator.quantizer, str): quantizers[key] = processor.quantizer_
-    return out
+    return members, sprites
 
 
 _PASSED_ON = ("variant", "l1_ratio", "C", "alpha", "tau", "correction", "diffusive", "compat", "pseudocount", "random_state")
@@ -146,9 +147,8 @@ def _read_together(members, c: int, mine: np.ndarray) -> None:
         m.kernels_[c] = replace(m.kernels_[c], slope=float(slope), intercept=float(intercept) / len(members))
 
 
-def _learn_again(estimator, members, graphs, y, classes) -> None:
+def _learn_again(estimator, members, sprites, graphs, y) -> None:
     "The second pass, if there is a focus; and kernels scaled, if there are several members."
-    sprites = [m.processor.sprites(graphs) for m in members]
     options = {name: getattr(estimator, name) for name in _FIT_OPTIONS}
     for c in range(len(members[0].kernels_)):
         label = members[0].kernels_[c].label
@@ -178,8 +178,8 @@ class _Fit:
         self.classes_, _ = check_labels(y, len(graphs))
         check_focus(self.focus, self.rest)
         check_smooth(self.smooth)
-        self.members_ = _learned(self, graphs, y)
-        _learn_again(self, self.members_, graphs, list(y), self.classes_)
+        self.members_, sprites = _learned(self, graphs, y)
+        _learn_again(self, self.members_, sprites, graphs, list(y))
         for m in self.members_: m.smooth = self.smooth
         self.n_features_in_ = graphs[0].X.shape[1]
         return self

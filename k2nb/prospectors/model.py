@@ -33,6 +33,7 @@ class _Learning:
     def fit(self,
         graphs,  # TokenGraph or networkx graphs
         labels=None,  # one a graph; None: each graph's own label
+        sprites=None,  # one a graph, from the processor, if they are there already
     ) -> "K2Model":  # self
         """Quantiser (if the processor has none yet), counts and kernels. Raises `InputError` for labels that are missing, of another number
         or of one class."""
@@ -40,19 +41,20 @@ class _Learning:
         self._check_params()
         self._labels(graphs, labels)
         if not hasattr(self.processor, "quantizer_"): self.processor.fit_quantizer(graphs)
-        self.create_train_array(graphs, labels, dense=False)
+        self.create_train_array(graphs, labels, dense=False, sprites=sprites)
         return self.fit_kernel()
 
     def create_train_array(self,
         graphs,  # TokenGraph or networkx graphs
         labels=None,  # one a graph; None: each graph's own label
         dense: bool = True,  # False: a sparse array, as it is kept
+        sprites=None,  # as for `fit`
     ):  # (n, p) counts [n_0 … n_{k−1}, e_ab for a ≤ b]: int64, or float64 where shares are soft or counts diffusive
         "Count all graphs and keep the counts, as `counts_`, with their labels, as `y_`."
         graphs = as_graphs(graphs)
         self._check_params()
         y = self._labels(graphs, labels)
-        counts = self._count(graphs)
+        counts = self._count(graphs, sprites)
         self.counts_, self.y_, self._made = counts, y, (self.r, self.diffusive, self.processor.k_)
         return self._dense(counts) if dense else counts
 

@@ -68,13 +68,23 @@ def _from_centroids(C, metric: str, shift=None) -> KMeansQuantizer:
 
 def _nearest(q, X, m: int) -> tuple[np.ndarray, np.ndarray]:
     "(n, m) ids of the nearest concepts, the nearest first, and squared distances to them."
-    ids, squared, step = [], [], max(1, (1 << 24) // _width(q))
+    import torch
+    ids, squared, step = np.empty((len(X), m), np.int64), np.empty((len(X), m)), max(1, (1 << 24) // _width(q))
     for lo in range(0, len(X), step):
-        far = np.asarray(q.transform(X[lo:lo + step]), np.float64)
-        far = 2 * far if getattr(q, "metric", None) == "cosine" else far**2
-        ids.append(np.argsort(far, axis=1, kind="stable")[:, :m])
-        squared.append(np.take_along_axis(far, ids[-1], axis=1))
-    return np.concatenate(ids), np.concatenate(squared)
+        far = torch.from_numpy(_squared(q, X[lo:lo + step]))
+        least = torch.topk(far, m, largest=False)
+        ids[lo:lo + step], squared[lo:lo + step] = least.indices.numpy(), least.values.numpy()
+    return ids, squared
+
+
+def _squared(q, X) -> np.ndarray:
+    "(n, k) squared distances to all centroids, by one product of matrices where there are centroids."
+    if not isinstance(q, Quantizer) or q.metric == "l1": return np.asarray(q.transform(X), np.float64)**2
+    dtype = np.float64 if X.dtype == np.float64 else np.float32
+    X, C = X.astype(dtype), q.cluster_centers_.astype(dtype)
+    if q.metric == "cosine": return np.maximum(2 - 2 * (X / np.linalg.norm(X, axis=1, keepdims=True)) @ C.T, 0)
+    X, C = X - q.shift_.astype(dtype), C - q.shift_.astype(dtype)  # near the middle, so that little is lost in the difference
+    return np.maximum((X * X).sum(1)[:, None] - 2 * X @ C.T + (C * C).sum(1), 0)
 
 
 def _width(q) -> int: return len(q.cluster_centers_) if hasattr(q, "cluster_centers_") else 1024
