@@ -66,7 +66,7 @@ def _soft(Q: sparse.csr_array, k: int, n: int, name: str):
         ids, weights = np.zeros((n, m), np.int64), np.zeros((n, m))
         at = np.repeat(np.arange(n), many), np.arange(Q.nnz) - np.repeat(Q.indptr[:-1], many)
         ids[at], weights[at] = Q.indices, Q.data
-    if weights.min(initial=0) < 0 or np.abs(weights.sum(1) - 1).max() > 1e-6:
+    if not (weights.min(initial=0) >= 0 and np.abs(weights.sum(1) - 1).max() <= 1e-6):  # NaN is neither
         raise InputError(f"memberships of {name} must be 0 or more and add up to 1 for each node")
     return ids, weights
 
@@ -81,8 +81,9 @@ def _laid_out(lot: Lot, checked: list):
 
 
 def _checked(graphs, sprites, k: int, r: int):
+    if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1: raise InputError(f"k must be an int ≥ 1, got {k!r}")
     graphs, r = as_graphs(graphs), check_hops(r)
-    if isinstance(sprites, np.ndarray) or sparse.issparse(sprites): sprites = [sprites]
+    sprites = [sprites] if isinstance(sprites, np.ndarray) or sparse.issparse(sprites) else list(sprites)
     if len(sprites) != len(graphs): raise InputError(f"{len(graphs)} graphs but {len(sprites)} sprites")
     many = len(graphs) > 1
     return graphs, r, [check_sprite(s, k, len(g), f"sprite {i}" if many else "sprite") for i, (s, g) in enumerate(zip(sprites, graphs))]
@@ -225,6 +226,7 @@ def prospect_scores(
     "Prospect maps. Raises `InputError` as `count_vectors` does, and for weights of another shape or a W that is not symmetric."
     w, W = np.asarray(w, float), np.asarray(W, float)
     k = len(w)
+    if not np.isfinite(w).all(): raise InputError("w must be finite")
     if w.shape != (k,) or (r and (W.shape != (k, k) or not np.array_equal(W, W.T))):
         raise InputError(f"w must be (k,) and W symmetric (k, k), got {w.shape} and {W.shape}")
     graphs, r, checked = _checked(graphs, sprites, k, r)

@@ -95,8 +95,11 @@ def _grid_edges(at: np.ndarray, connectivity: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _embeddings(X, name: str) -> np.ndarray:
-    if not hasattr(X, "ndim") or X.ndim != 2: X = np.asarray(X)
-    if X.ndim == 2 and not len(X): raise InputError(f"{name} is empty: a graph has at least one node")
+    if not hasattr(X, "ndim"):
+        try: X = np.asarray(X)
+        except ValueError as e: raise InputError(f"{name} must be (nodes, width), and its rows differ in length: {e}") from None
+    if X.ndim == 2 and not X.shape[0]: raise InputError(f"{name} is empty: a graph has at least one node")
+    if X.ndim == 2 and not X.shape[1]: raise InputError(f"{name} has no columns: a node has at least one number")
     return check_matrix(X, name)
 
 
@@ -120,7 +123,7 @@ def sequence_graph(
 
 def _info(info: dict, n: int) -> dict:
     for name in ("tokens", "offsets"):
-        if name in info and len(info[name]) != n: raise InputError(f"{n} nodes but {len(info[name])} {name}")
+        if info.get(name) is not None and len(info[name]) != n: raise InputError(f"{n} nodes but {len(info[name])} {name}")
     return info
 
 # %% ../../nbs/31_graphs.ipynb #c013
@@ -132,7 +135,9 @@ def grid_graph(
     **info,  # what pictures show: image=…, id=…
 ) -> TokenGraph:  # as many nodes as cells in the mask
     "A grid. Raises `InputError` for a wrong shape, a mask of another shape or an empty one, or non-finite embeddings of nodes."
-    Z = Z.detach().cpu().numpy() if hasattr(Z, "detach") else np.asarray(Z)
+    if hasattr(Z, "detach"): Z = (Z.float() if str(Z.dtype) == "torch.bfloat16" else Z).detach().cpu().numpy()
+    try: Z = np.asarray(Z)
+    except ValueError as e: raise InputError(f"Z must be (rows, columns, d), and its rows differ in length: {e}") from None
     if Z.ndim != 3: raise InputError(f"Z must be (rows, columns, d), got shape {Z.shape}")
     check_choice(connectivity, (4, 8), "connectivity")
     shape, links, cells = Z.shape[:2], None, None
@@ -167,7 +172,8 @@ def from_edges(
         there = edges.tocoo()
         i, j = (c[there.data != 0] for c in there.coords)
     else:
-        e = np.asarray(edges if hasattr(edges, "__len__") else list(edges))
+        try: e = np.asarray(edges if hasattr(edges, "__len__") else list(edges))
+        except ValueError: raise InputError("edges must be pairs of node numbers, and some have another length") from None
         e = e.reshape(-1, 2) if e.size == 0 else e
         if e.ndim != 2 or e.shape[1] != 2 or (e.size and e.dtype.kind not in "iu"):
             raise InputError(f"edges must be (m, 2) integers, got {e.dtype} of shape {e.shape}")
@@ -205,7 +211,7 @@ def radius_graph(
     X = _embeddings(X, "X")
     coords = _positions(coords, len(X))
     if coords is None: raise InputError("radius_graph needs coords")
-    if not 0 < cutoff < np.inf: raise InputError(f"cutoff is a distance above 0, got {cutoff!r}")
+    if isinstance(cutoff, str) or not 0 < cutoff < np.inf: raise InputError(f"cutoff is a distance above 0, got {cutoff!r}")
     return from_edges(X, cKDTree(coords).query_pairs(cutoff, output_type="ndarray"), coords, label, **info)
 
 
@@ -245,7 +251,11 @@ def from_networkx(
     info = {k: v for k, v in G.graph.items() if k != label}
     X = np.stack([np.atleast_1d(np.asarray(x)) for x in X]) if len({np.shape(x) for x in X}) == 1 else X
     if isinstance(X, list): raise InputError(f"attribute {emb!r} differs in length between nodes: {sorted({str(np.shape(x)) for x in X})}")
-    return from_edges(X, edges, None if any(p is None for p in pos) else np.array(pos, float), G.graph.get(label), nodes, **info)
+    try: pos = None if any(p is None for p in pos) else np.array(pos, float)
+    except (ValueError, TypeError): raise InputError("attribute 'pos' must be one, two or three numbers for every node") from None
+    out = from_edges(X, edges, pos, G.graph.get(label), nodes)
+    out.info = _info(info, len(nodes))
+    return out
 
 
 def as_graphs(

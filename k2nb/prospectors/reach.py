@@ -118,7 +118,7 @@ def _grid_pairs(shape, connectivity, r) -> Iterator[Pairs]:
         yield Pairs((slice(None), slice(0, rows - dy), here[0]), (slice(None), slice(dy, rows), here[1]), hops, True)
 
 # %% ../../nbs/31a_reach.ipynb #c010
-BLOCK_ENTRIES = 1 << 22  # reached nodes in a block of rows, at most (or one row)
+BLOCK_ENTRIES = 1 << 22  # what a front may grow to, in reached nodes (or one node's)
 
 
 def _union(graphs: list[TokenGraph]) -> sparse.csr_array:
@@ -131,34 +131,23 @@ def _union(graphs: list[TokenGraph]) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(indices), bool), indices, indptr), shape=(sizes.sum(),) * 2)
 
 
-def _row_blocks(A: sparse.csr_array, r: int) -> list[tuple[int, int]]:
-    "Rows that are worked on together."
-    n = A.shape[0]
-    walks, bound = np.ones(n), np.zeros(n)
-    counts = A.astype(np.float64) if r > 1 else A
-    for _ in range(r):
-        walks = np.diff(A.indptr).astype(float) if not bound.any() else np.minimum(counts @ walks, n)
-        bound += walks
-        if not walks.any(): break
-    at, cuts = np.cumsum(np.minimum(bound, n)), [0]
-    while cuts[-1] < n:
-        before = at[cuts[-1] - 1] if cuts[-1] else 0
-        cuts.append(max(cuts[-1] + 1, int(np.searchsorted(at, before + BLOCK_ENTRIES, side="right"))))
-    return list(zip(cuts[:-1], cuts[1:]))
-
-
 def _graph_pairs(A: sparse.csr_array, r: int) -> Iterator[Pairs]:
-    n = A.shape[0]
-    for lo, hi in _row_blocks(A, r):
-        m = hi - lo
-        front = seen = sparse.csr_array((np.ones(m, bool), np.arange(lo, hi), np.arange(m + 1)), shape=(m, n))
-        for hops in range(1, r + 1):
-            front = (front @ A) > seen  # reached by this hop and not before
-            if not front.nnz: break
-            if hops < r: seen = seen + front
-            i = np.repeat(np.arange(lo, hi), np.diff(front.indptr))
-            once = front.indices > i
-            yield Pairs(i[once], front.indices[once], hops, False)
+    n, degrees = A.shape[0], np.diff(A.indptr).astype(np.int64)
+    alone = sparse.csr_array((np.ones(n, bool), np.arange(n), np.arange(n + 1)), shape=(n, n))
+    waiting = [(0, sparse.csr_array((n, n), dtype=bool), alone, 1)]
+    while waiting:
+        lo, before, front, hops = waiting.pop()  # rows from lo on; two fronts; the hop that comes next
+        m = front.shape[0]
+        if m > 1 and degrees[front.indices].sum() > BLOCK_ENTRIES:
+            half = m // 2
+            waiting += [(lo + half, before[half:], front[half:], hops), (lo, before[:half], front[:half], hops)]
+            continue
+        reached = (front @ A) > (front + before)
+        if not reached.nnz: continue
+        i = np.repeat(np.arange(lo, lo + m), np.diff(reached.indptr))
+        once = reached.indices > i
+        yield Pairs(i[once], reached.indices[once], hops, False)
+        if hops < r: waiting.append((lo, front, reached, hops + 1))
 
 # %% ../../nbs/31a_reach.ipynb #c016
 def n_shifts(
@@ -182,9 +171,9 @@ def ball_sums(
     if first.kind == "sequence":
         stop = np.repeat(np.cumsum(lot.sizes), lot.sizes)
         start, at = stop - np.repeat(lot.sizes, lot.sizes), np.arange(len(values))
-        C, reach = np.concatenate([[0], np.cumsum(values)]), first.step * r
+        C, reach = np.concatenate([[0], np.cumsum(values)]), min(first.step * r, len(values))
         return C[np.minimum(at + reach + 1, stop)] - C[np.maximum(at - reach, start)]
-    V = values.reshape(lot.shape)
+    V, r = values.reshape(lot.shape), min(r, sum(lot.shape))
     if first.step == 8: return _rows(_rows(V, r).swapaxes(1, 2), r).swapaxes(1, 2).ravel()
     out, rows = _rows(V, r), lot.shape[1]
     for dy in range(1, min(r, rows - 1) + 1):
