@@ -81,6 +81,11 @@ def _checked(X, d: int):
     if X.shape[1] != d: raise InputError(f"the graph's nodes have {X.shape[1]} features; {d} were fitted")
     return X
 
+
+def _sum_to_one(p) -> np.ndarray:  # of a half- or single-precision model too
+    p = np.asarray(p, np.float64)
+    return p / p.sum(1, keepdims=True)
+
 # %% ../../nbs/37_baselines.ipynb #c011
 class LabelCopied(_Line):
     "Logistic regression on nodes, each with its graph's label. A graph's probability is the mean of its nodes'."
@@ -92,7 +97,7 @@ class LabelCopied(_Line):
         "The probability of each class."
         insist_fitted(self)
         X = [_checked(_features(g, self.features), self.model_.n_features_in_) for g in as_graphs(graphs)]
-        return np.array([self.model_.predict_proba(x).mean(0) for x in X])
+        return _sum_to_one([self.model_.predict_proba(x).mean(0) for x in X])
 
 
 class MeanPooled(LabelCopied):
@@ -107,7 +112,7 @@ class MeanPooled(LabelCopied):
         "The probability of each class, of the means."
         insist_fitted(self)
         X = [_checked(_features(g, self.features), self.model_.n_features_in_) for g in as_graphs(graphs)]
-        return self.model_.predict_proba(np.stack([x.mean(0) for x in X]))
+        return _sum_to_one(self.model_.predict_proba(np.stack([x.mean(0) for x in X])))
 
 
 class TokenSupervised(_Line):
@@ -178,7 +183,7 @@ class TopK(LabelCopied):
         own = self.classes_.tolist()[-len(self.models_):]
         maps = [[self.prospect(g, label) for label in own] for g in as_graphs(graphs)]
         p = np.array([[_sigmoid(z[_highest(z, self.k)]).mean() for z in row] for row in maps])
-        return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p / p.sum(1, keepdims=True)
+        return _sum_to_one(np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p)
 
 
 def _highest(z, k: int): return np.sort(np.argsort(-z, kind="stable")[:k])

@@ -8,14 +8,12 @@ __all__ = ['MASK_METRICS', 'MAP_METRICS', 'check_truth', 'average_precision', 'a
            'localisation_scores', 'localisation_summary', 'summarise']
 
 # %% ../../nbs/36_metrics.ipynb #c003
-from numbers import Real
-
 import numpy as np
 import pandas as pd
 
 from ..core import InputError, check_choice, rng
 from .graphs import as_graphs
-from .thresholds import apply_threshold, check_scores
+from .thresholds import apply_threshold, check_scores, threshold_rule
 
 # %% ../../nbs/36_metrics.ipynb #c004
 def check_truth(
@@ -178,7 +176,7 @@ def localisation_scores(
     k: int = 10,  # of the top-k intersection
 ) -> pd.DataFrame:  # a row a datum: nodes, positives, prevalence, `MAP_METRICS`, `MASK_METRICS`; NaN where undefined
     "Every metric of every datum. Raises `InputError` that names the datum."
-    rule = _rule(threshold)
+    rule = None if threshold is None else threshold_rule(threshold)  # a wrong rule is refused before any work
     rows = []
     for t, s, graph in _triples(truths, scores, graphs):
         row = dict(nodes=len(t), positives=int(t.sum()), prevalence=prevalence(t))
@@ -191,16 +189,6 @@ def localisation_scores(
     return pd.DataFrame(rows).rename_axis("datum")
 
 # %% ../../nbs/36_metrics.ipynb #c033
-def _rule(threshold):
-    if threshold is None: return None
-    if isinstance(threshold, str): rule = (threshold, None)
-    elif isinstance(threshold, Real) and not isinstance(threshold, bool): rule = ("fixed", threshold)
-    elif isinstance(threshold, (tuple, list)) and len(threshold) == 2: rule = tuple(threshold)
-    else: raise InputError(f'threshold must be a number, "otsu", ("topk", k), ("quantile", q) or None, got {threshold!r}')
-    apply_threshold([0.], *rule)  # a wrong rule is refused before any work
-    return rule
-
-
 def _triples(truths, scores, graphs) -> list:
     "Checked (truth, scores, graph) of each datum."
     for name, x in (("truths", truths), ("scores", scores)):
@@ -230,7 +218,7 @@ def localisation_summary(
     out = summarise(table.drop(columns=["nodes", "positives"]), n_boot, level, random_state)
     t, s = (np.concatenate(x) for x in list(zip(*_triples(truths, scores, None)))[:2])
     pooled = {n: f(t, s) for n, f in MAP_METRICS.items() if f not in (pointing_game, topk_intersection)} | {"prevalence": prevalence(t)}
-    if threshold is not None: pooled |= mask_scores(t, np.concatenate([apply_threshold(x, *_rule(threshold)) for x in scores]))
+    if threshold is not None: pooled |= mask_scores(t, np.concatenate([apply_threshold(x, *threshold_rule(threshold)) for x in scores]))
     return out.assign(pooled=pd.Series(pooled))
 
 # %% ../../nbs/36_metrics.ipynb #c040

@@ -171,6 +171,9 @@ def _train(m, bags, target, seed: int):
             net.train()
             history.append((float(np.mean(losses)), held))
             if held < best[0]: best = held, {k: v.clone() for k, v in net.state_dict().items()}
+            if not np.isfinite(held): break  # no way back from there; the best epoch before it stands
+    if best[1] is None: raise InputError(f"training diverged: in the first epoch the held-out loss of network {seed} became {held}. "
+        f"Give a smaller learning rate than learning_rate={m.learning_rate:g}; the default is {type(m).learning_rate:g}")
     net.load_state_dict(best[1])
     return net.eval(), np.array(history)
 
