@@ -15,8 +15,9 @@ import numpy as np
 
 from ..core import InputError
 from .graphs import as_graphs
-from .map_plot import _above, _scores, _truth, plot_map
+from .map_plot import _in_words, _rule_name, _scores, _truth, plot_map
 from .plots import _form, _sprite, plot_sprite
+from .thresholds import threshold_rule
 from ..view.tokens import Html
 
 # %% ../../nbs/38a_explorer.ipynb #c005
@@ -67,7 +68,7 @@ def _png(ax, alt: str) -> str:
     "The figure of the axes as an <img>; the figure is closed."
     import matplotlib.pyplot as plt
     out = io.BytesIO()
-    ax.figure.savefig(out, format="png", dpi=96, bbox_inches="tight", pad_inches=.05, facecolor="white", metadata={"Software": None})
+    ax.figure.savefig(out, format="png", dpi=80, bbox_inches="tight", pad_inches=.05, facecolor="white", metadata={"Software": None})
     plt.close(ax.figure)
     width = int.from_bytes(out.getvalue()[16:20], "big")  # of the PNG header
     code = base64.b64encode(out.getvalue()).decode()
@@ -81,7 +82,7 @@ def _page(graph, i: int, c, v, truth, sprite, threshold, names, **how) -> str:
     what = name + ("" if c is None else f", map for {c}")
     kind = {"text": "Text", "cells": "Cells", "graph": "Graph"}[_form(graph)]
     marks = "" if truth is None else "; truth is marked"
-    if threshold is not None: marks += f"; scores from {threshold:.3g} up are marked"
+    if threshold is not None: marks += f"; marked: {_in_words(v, threshold)}"
     shown = [_png(plot_map(v, graph, truth, threshold, **how), f"{kind} of datum {what}, coloured by score{marks}")]
     if sprite is not None:
         shown.append(_png(plot_sprite(graph, sprite, names=names, **how), f"{kind} of datum {name}, coloured by concept"))
@@ -104,14 +105,20 @@ def _box() -> type:
     return Explorer
 
 
-def _controls(names: list, classes: list, threshold) -> tuple:
+_LEVEL = "level"  # marks the scores above the slider
+
+
+def _controls(names: list, classes: list, rule) -> tuple:
     import ipywidgets as widgets
     wide = {"style": {"description_width": "initial"}}
     datum = widgets.Dropdown(options=[(name, i) for i, name in enumerate(names)], description="datum", **wide)
     speaks = widgets.Dropdown(options=[("–" if c is None else str(c), c) for c in classes], description="map for", **wide)
-    marked = widgets.Checkbox(value=threshold is not None, description="mark scores from", indent=False, layout={"width": "auto"})
+    fixed = rule is not None and rule[0] == "fixed"
+    rules = [("otsu", None), *([rule] if rule and not fixed and rule[0] != "otsu" else [])]
+    options = [("nothing", None), ("scores above", _LEVEL), *((_rule_name(*r), r) for r in rules)]
+    marks = widgets.Dropdown(options=options, value=_LEVEL if fixed else rule, description="mark", **wide)
     level = widgets.FloatSlider(min=-1., max=1., step=.01, value=0., readout_format=".3g", continuous_update=False)
-    return datum, speaks, marked, level
+    return datum, speaks, marks, level
 
 
 def _span(level, v, place: float) -> None:
@@ -126,33 +133,35 @@ def _span(level, v, place: float) -> None:
 def _panel(names: list, classes: list, ask, draw, threshold):
     "Widgets for datum, class and threshold above the picture; `draw(i, c, threshold)` gives HTML."
     import ipywidgets as widgets
-    datum, speaks, marked, level = _controls(names, classes, threshold)
-    page, busy = widgets.HTML(), [False]
+    rule = None if threshold is None else threshold_rule(threshold)
+    datum, speaks, marks, level = _controls(names, classes, rule)
+    page, busy, start = widgets.HTML(), [False], rule[1] if rule and rule[0] == "fixed" else 0.
 
     def drawn(*_):
-        if not busy[0]: page.value = draw(datum.value, speaks.value, float(level.value) if marked.value else None)
+        level.disabled = marks.value != _LEVEL
+        if not busy[0]: page.value = draw(datum.value, speaks.value, float(level.value) if marks.value == _LEVEL else marks.value)
 
     def turned(change=None):
         "Another datum or class: the slider's own moves should not draw, one picture is enough."
         v, busy[0] = ask(datum.value, speaks.value), True
-        _span(level, v, level.value if change or threshold is None else threshold)
+        _span(level, v, level.value if change else start)
         busy[0] = False
         drawn()
 
     for control in (datum, speaks): control.observe(turned, "value")
-    for control in (marked, level): control.observe(drawn, "value")
+    for control in (marks, level): control.observe(drawn, "value")
     turned()
-    row = widgets.HBox([datum, speaks, marked, level], layout={"flex_flow": "row wrap"})
+    row = widgets.HBox([datum, speaks, marks, level], layout={"flex_flow": "row wrap"})
     return _box()([row, page])
 
 # %% ../../nbs/38a_explorer.ipynb #c013
 def explorer(
     graphs: Sequence,  # N TokenGraphs or networkx graphs; `info["id"]` and `label` are shown as names
-    scores,  # a fitted model with `prospect`; or N arrays (n_i,); or a mapping class -> N arrays
+    scores,  # a fitted model with `prospect`; or N arrays or maps (n_i,); or a mapping class -> N of them
     truths: Sequence | None = None,  # N arrays (n_i,) of booleans, or None where a truth is not known
     sprites: Sequence | None = None,  # N arrays (n_i,) of concept ids, drawn below the map
     names: Sequence | Mapping | None = None,  # names of concepts, by id
-    threshold: float | None = None,  # scores from here up are marked; None: no marks at first
+    threshold=None,  # what is marked at first: scores above a number, "otsu", ("topk", k), ("quantile", q), as of `apply_threshold`; None: nothing
     width: int = 80,  # columns of a line of text
     over_image: bool = False,  # draw grids over their own pictures, `info["image"]`
     static: bool | None = None,  # True: a sheet of pictures without widgets; None: only where ipywidgets is missing
@@ -162,7 +171,7 @@ def explorer(
     graphs = as_graphs(graphs)
     classes, ask = _source(graphs, scores)
     truths, sprites = _listed(truths, graphs, _truth, "truths"), _listed(sprites, graphs, _sprite, "sprites")
-    _above(np.zeros(1), threshold)
+    if threshold is not None: threshold_rule(threshold)  # a wrong rule is refused before any work
     if isinstance(most, bool) or not hasattr(most, "__index__") or most < 1: raise InputError(f"most must be an int ≥ 1, got {most!r}")
 
     def draw(i, c, threshold):

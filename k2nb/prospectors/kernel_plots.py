@@ -171,7 +171,7 @@ def plot_counts(
     def matrix(ax): return _matrix(ax, mono, pairs, fill, grey, norm, names, title if kind == "matrix" else None)
     return _drawn(kind, ax, lambda ax: _ring(ax, mono, pairs, fill, paint, names, edges, title), matrix)
 
-# %% ../../nbs/38c_kernel_plots.ipynb #c020
+# %% ../../nbs/38c_kernel_plots.ipynb #c021
 def plot_kernel(
     kernel,  # a Kernel, or anything with monogram (k,) and skip_bigram (k, k)
     kind: str = "both",  # "graph", "matrix", or "both" beside each other

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core import InputError
 from .plots import _form, _legend, _one_graph, _show_cells, _show_graph, _surfaces
+from .thresholds import apply_threshold, threshold_rule, threshold_value
 from ..view.colors import DOWN, INK, UP, _limit, value_colors
 from ..view.tokens import _box, _canvas, _drawable, _layout, _shown
 
@@ -37,12 +38,26 @@ def _truth(truth, n: int) -> np.ndarray | None:
     return t.astype(bool)
 
 
-def _above(scores, threshold) -> np.ndarray | None:
-    "(n,) booleans: scores at the threshold or above it."
+def _chosen(scores, threshold) -> np.ndarray | None:
+    "(n,) booleans: what `apply_threshold` marks of the nodes that have a score."
     if threshold is None: return None
-    if not isinstance(threshold, (int, float, np.number)) or not math.isfinite(threshold):
-        raise InputError(f"threshold must be a finite number, got {threshold!r}")
-    return np.nan_to_num(scores, nan=-np.inf) >= threshold
+    there, rule = ~np.isnan(scores), threshold_rule(threshold)
+    out = np.zeros(len(scores), bool)
+    out[there] = apply_threshold(scores[there], *rule)
+    return out
+
+
+def _rule_name(method: str, value) -> str:
+    return {"otsu": "Otsu", "fixed": "", "topk": f"top {value}", "quantile": f"{value}-quantile"}[method]
+
+
+def _in_words(scores, threshold) -> str:
+    "What a legend says of the chosen nodes: `score > t` and where t is from, or how many they are."
+    method, value = threshold_rule(threshold)
+    name = _rule_name(method, value)
+    if method == "topk": return name
+    t = _number(threshold_value(scores[~np.isnan(scores)], method, value))
+    return f"score > {t}" + (f" ({name})" if name else "")
 
 # %% ../../nbs/38b_map_plot.ipynb #c009
 _CHOSEN = "#8E24AA"  # the colour of a threshold's marks
@@ -174,10 +189,10 @@ def _text_key(ax, line, low, high, vmax, key, words, size) -> None:
 
 # %% ../../nbs/38b_map_plot.ipynb #c015
 def plot_map(
-    scores,  # (n,) numbers, one for each node, NaN where there is none; a ProspectMap or any array
+    scores,  # (n,) numbers, one for each node, NaN where there is none; a ProspectMap, a SummedMap or any array
     graph=None,  # a TokenGraph or a networkx graph with `emb` on its nodes; None: the map's own
     truth=None,  # (n,) True where the evidence truly is: outlined, underlined or ringed
-    threshold: float | None = None,  # scores at or above it are marked by dashes
+    threshold=None,  # what dashes mark: scores above a number, "otsu", ("topk", k) or ("quantile", q), as of `apply_threshold`
     vmax: float | None = None,  # the score of the full colour; None: the largest |score|
     ax=None,  # matplotlib Axes to draw in; None: a new figure
     title: str | None = None,  # above the picture
@@ -192,8 +207,8 @@ def plot_map(
     graph = _one_graph(graph)
     n, form = len(graph), _form(graph)
     v, truth = _scores(scores, n), _truth(truth, n)
-    chosen, top = _above(v, threshold), _limit(v, vmax)
-    words = {"truth": "truth", "chosen": f"score ≥ {_number(threshold)}" if chosen is not None else "", "below 0": "below 0"}
+    chosen, top = _chosen(v, threshold), _limit(v, vmax)
+    words = {"truth": "truth", "chosen": "" if chosen is None else _in_words(v, threshold), "below 0": "below 0"}
     if form == "text":
         key = {words[m]: style for m, of, style in (("truth", truth, _UNDER), ("chosen", chosen, _OVER)) if of is not None}
         return _map_text(_surfaces(graph), v, truth, chosen, top, ax, title, width, key if legend else None)

@@ -20,7 +20,7 @@ from .estimator import Prospector
 from .graphs import as_graphs
 from .metrics import average_precision, check_truth, mask_scores
 from .mil import graph_labels
-from .thresholds import apply_threshold
+from .thresholds import apply_threshold, threshold_rule
 
 # %% ../../nbs/37b_search.ipynb #c005
 def grid_points(
@@ -36,7 +36,8 @@ def grid_points(
         if not any(p.kind == p.VAR_KEYWORD for p in known.values()): check_choice(name, known, "setting")
         if isinstance(values, (str, bytes)) or not hasattr(values, "__len__") or not len(values):
             raise InputError(f"grid[{name!r}] must be a list of values to try, got {values!r:.80}")
-    return [dict(zip(g, values)) for g in grids for values in itertools.product(*g.values())]
+    plain = [{n: [v.item() if isinstance(v, np.generic) else v for v in values] for n, values in g.items()} for g in grids]
+    return [dict(zip(g, values)) for g in plain for values in itertools.product(*g.values())]
 
 # %% ../../nbs/37b_search.ipynb #c010
 def _folds(target, cv: int, repeats: int, random_state: int) -> list:
@@ -72,12 +73,16 @@ def _label_scores(p, target, n: int) -> dict:
     from sklearn.metrics import log_loss, roc_auc_score
     p = np.asarray(p, float)
     if p.shape != (len(target), n): raise InputError(f"predict_proba gave shape {p.shape}; {(len(target), n)} expected")
+    total = p.sum(axis=1, keepdims=True)
+    if not np.allclose(total, 1, atol=1e-3):
+        raise InputError(f"predict_proba must give rows that sum to 1, got {total.min():.3g} to {total.max():.3g}")
+    p = p / total  # what single precision leaves over
     auc = roc_auc_score(target, p[:, 1]) if n == 2 else roc_auc_score(target, p, multi_class="ovr", labels=range(n))
     return dict(roc_auc=auc, log_loss=log_loss(target, p, labels=range(n)))
 
 
 def _truth_scores(truth, scores, threshold) -> dict:
-    mask = mask_scores(truth, apply_threshold(scores, *threshold))
+    mask = mask_scores(truth, apply_threshold(scores, *threshold_rule(threshold)))
     return dict(truth_average_precision=average_precision(truth, scores)) | {f"truth_{m}": mask[m] for m in ("dice", "mcc", "precision")}
 
 # %% ../../nbs/37b_search.ipynb #c012
@@ -93,13 +98,13 @@ def search_prospectors(
     cv: int = 5,  # folds, stratified by label
     repeats: int = 1,  # how often, with other folds and seeds
     n_jobs: int = 1,  # processes; −1: all cores
-    estimator: type = Prospector,  # a class whose arguments are the settings
-    threshold: tuple = ("otsu",),  # method and value of `apply_threshold`, for the masks of Dice, MCC and precision
+    estimator: type = Prospector,  # a class whose arguments are the settings; those not in the grid keep their defaults
+    threshold="otsu",  # for the masks of Dice, MCC and precision: "otsu", a number, ("topk", k) or ("quantile", q)
     checkpoint: str | Path | None = None,  # a JSON file that keeps finished points
     random_state: int = 0,  # seed of the first repeat; the next ones count on
     show: bool = True,  # a progress bar over points
 ) -> pd.DataFrame:  # a row a point, best first: its settings, scores, and `params`, the settings as one mapping
-    """Cross-validate every point of a grid. The first row's `params` are the best: `Prospector(**table["params"][0])`. Raises
+    """Cross-validate every point of a grid. The first row's `params` are the best: `estimator(**table["params"][0])`. Raises
     `InputError` for unknown settings, too few graphs of a class, or truth that does not fit, and names the point that fails."""
     if not isinstance(estimator, type): raise InputError(f"estimator must be a class with the settings as arguments, got {estimator!r:.50}")
     if grid is None: raise InputError("give a grid: a mapping from settings to lists of values")
@@ -108,7 +113,7 @@ def search_prospectors(
     classes, target = graph_labels(graphs, y)
     folds, truth = _folds(target, cv, repeats, random_state), _known_truth(node_truth, graphs, target)
     if select == "needs truth" and not truth: raise InputError('select="needs truth" needs node_truth of at least one positive graph')
-    apply_threshold([0.], *threshold)
+    threshold = threshold_rule(threshold)
     work = (estimator, graphs, classes, target, folds, truth, threshold)
     kept = _Kept(checkpoint, work)
     todo = [p for p in points if kept.get(p) is None]

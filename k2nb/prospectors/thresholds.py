@@ -81,6 +81,7 @@ def threshold_rule(
     elif isinstance(threshold, Real) and not isinstance(threshold, bool) and np.isfinite(threshold): rule = ("fixed", float(threshold))
     elif isinstance(threshold, (tuple, list)) and len(threshold) in (1, 2): rule = (*threshold, None)[:2]
     else: raise InputError(f'threshold must be a finite number, "otsu", ("topk", k) or ("quantile", q), got {threshold!r}')
+    check_choice(rule[0], THRESHOLDS, "threshold")
     return rule[0], _check_value(*rule)
 
 # %% ../../nbs/36a_thresholds.ipynb #c019
