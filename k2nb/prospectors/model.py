@@ -6,6 +6,7 @@
 __all__ = ['K2Model']
 
 # %% ../../nbs/34_model.ipynb #c003
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +18,14 @@ from sklearn.exceptions import NotFittedError
 
 from ..core import InputError, StoreError, check_choice, hash_file, load_tensors, save_tensors
 from .counts import count_vectors, prospect_scores
-from .fit import check_labels, check_options, fit_kernel
-from .graphs import as_graphs
+from .fit import check_dense, check_labels, check_options, fit_kernel, label_values
+from .graphs import TokenGraph, as_graphs
 from .kernel import Kernel
 from .processor import K2Processor
 from .prospect_map import ProspectMap, check_smooth, smoothed
 from .reach import check_hops
 
 # %% ../../nbs/34_model.ipynb #c007
-_DENSE_BYTES = 1 << 30  # the largest array that is made where a sparse one would do
-
-
 class _Learning:
     "How `K2Model` gets its kernels."
     def fit(self,
@@ -35,12 +33,13 @@ class _Learning:
         labels=None,  # one a graph; None: each graph's own label
         sprites=None,  # one a graph, from the processor, if they are there already
     ) -> "K2Model":  # self
-        """Quantiser (if the processor has none yet), counts and kernels. Raises `InputError` for labels that are missing, of another number
-        or of one class."""
+        """Quantiser (unless somebody else has fitted the processor), counts and kernels. Raises `InputError` for labels that are missing,
+        of another number or of one class."""
         graphs = as_graphs(graphs)
         self._check_params()
         self._labels(graphs, labels)
-        if not hasattr(self.processor, "quantizer_"): self.processor.fit_quantizer(graphs)
+        if not hasattr(self.processor, "quantizer_") or (self._is_ours() and sprites is None):
+            self._ours = self.processor.fit_quantizer(graphs).quantizer_
         self.create_train_array(graphs, labels, dense=False, sprites=sprites)
         return self.fit_kernel()
 
@@ -54,8 +53,9 @@ class _Learning:
         graphs = as_graphs(graphs)
         self._check_params()
         y = self._labels(graphs, labels)
-        counts = self._count(graphs, sprites)
-        self.counts_, self.y_, self._made = counts, y, (self.r, self.diffusive, self.processor.k_)
+        processor = copy(self.processor)
+        counts = self._count(processor, graphs, sprites)
+        self.counts_, self.y_, self._made = counts, y, (self.r, self.diffusive, processor)
         return self._dense(counts) if dense else counts
 
     def fit_kernel(self) -> "K2Model":  # self
@@ -63,14 +63,32 @@ class _Learning:
         if not hasattr(self, "counts_"):
             raise NotFittedError("there are no counts to learn from: call create_train_array(graphs, labels) or fit first")
         self._check_params()
-        r, diffusive, k = self._made
+        r, diffusive, processor = self._made
         if (r, diffusive) != (self.r, self.diffusive):
             raise InputError(f"counts were made with r={r}, diffusive={diffusive}; for r={self.r}, diffusive={self.diffusive} "
                              "call create_train_array again")
-        kernels = fit_kernel(self.counts_, self.y_, k, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau, self.correction,
+        kernels = fit_kernel(self.counts_, self.y_, processor.k_, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau, self.correction,
                              self.compat, self.random_state, self.pseudocount)
-        self.kernels_, self.classes_, self.diffusive_ = kernels, np.unique(np.asarray(self.y_)), diffusive
+        self.kernels_, self.classes_ = kernels, check_labels(self.y_, self.counts_.shape[0])[0]
+        self.diffusive_, self.processor_ = diffusive, processor
         return self
+
+# %% ../../nbs/34_model.ipynb #c008
+class _Counting:
+    "What both learning and asking need."
+    def embed_sprite(self,
+        graph,  # a graph
+        sprite=None,  # (n,) concept ids or (n, k) shares; None: the processor's
+    ) -> np.ndarray:  # (p,) counts g
+        "One graph as counts, by the processor that `counts_` were made with, if there are any."
+        graphs = as_graphs(graph)
+        if len(graphs) != 1: raise InputError(f"embed_sprite takes one graph, got {len(graphs)}; for many use create_train_array")
+        processor = self._made[2] if hasattr(self, "_made") else getattr(self, "processor_", self.processor)
+        return self._dense(self._count(processor, graphs, None if sprite is None else [sprite]))[0]
+
+    def _is_ours(self) -> bool:
+        "Is the processor's quantiser the one that `fit` has made?"
+        return getattr(self, "_ours", None) is getattr(self.processor, "quantizer_", None)
 
     def _check_params(self):
         check_hops(self.r)
@@ -84,27 +102,22 @@ class _Learning:
         check_labels(labels, len(graphs))
         return labels
 
-    def _count(self, graphs, sprites=None):
-        sprites = self.processor.sprites(graphs) if sprites is None else sprites
-        return count_vectors(graphs, sprites, self.processor.k_, self.r, self.diffusive)
+    def _count(self, processor, graphs, sprites=None):
+        processor.insist_fitted()
+        sprites = processor.sprites(graphs) if sprites is None else sprites
+        return count_vectors(graphs, sprites, processor.k_, self.r, self.diffusive)
 
     def _dense(self, counts):
-        (n, p), size = counts.shape, counts.shape[0] * counts.shape[1] * 8
-        if size > _DENSE_BYTES: raise InputError(f"a dense array of {n:,} × {p:,} counts takes {size / 2**30:.1f} GB; ask for dense=False")
+        check_dense(*counts.shape, "ask for dense=False")
         return counts.toarray()
 
-# %% ../../nbs/34_model.ipynb #c009
+    def _insist_fitted(self):
+        if not hasattr(self, "kernels_"):
+            raise NotFittedError("this K2Model has no kernel yet: call fit(graphs, labels), or create_train_array and fit_kernel")
+
+# %% ../../nbs/34_model.ipynb #c010
 class _Asking:
     "What a `K2Model` with kernels can tell."
-    def embed_sprite(self,
-        graph,  # a graph
-        sprite=None,  # (n,) concept ids or (n, k) shares; None: the processor's
-    ) -> np.ndarray:  # (p,) counts g
-        "One graph as counts."
-        graphs = as_graphs(graph)
-        if len(graphs) != 1: raise InputError(f"embed_sprite takes one graph, got {len(graphs)}; for many use create_train_array")
-        return self._dense(self._count(graphs, None if sprite is None else [sprite]))[0]
-
     def kernel_for(self,
         label=None,  # a class; None: the second of two
     ) -> Kernel:  # the kernel that speaks for it
@@ -120,13 +133,13 @@ class _Asking:
         return K if at else Kernel(-K.monogram, -K.skip_bigram, K.r, known[0], -K.intercept, K.slope)
 
     def prospect(self,
-        graphs,  # a graph, or a list of them
+        graphs,  # a graph, or several of them, in whatever as_graphs takes
         label=None,  # as in `kernel_for`
-    ):  # a ProspectMap; a list of them for a list
+    ):  # a ProspectMap for a graph; else a list of them
         "Prospect maps, each of which adds up to B · g."
-        kernel, one = self.kernel_for(label), not isinstance(graphs, (list, tuple))
+        kernel, one = self.kernel_for(label), isinstance(graphs, TokenGraph) or hasattr(graphs, "is_directed")
         graphs = as_graphs(graphs)
-        sprites = self.processor.sprites(graphs)
+        sprites = self.processor_.sprites(graphs)
         scores = prospect_scores(graphs, sprites, kernel.monogram, kernel.skip_bigram, kernel.r, self.diffusive_)
         out = []
         for graph, P, s in zip(graphs, scores, sprites):
@@ -135,12 +148,25 @@ class _Asking:
             out.append(ProspectMap(P, ids, graph, kernel, shares, self.diffusive_, self.smooth))
         return out[0] if one else out
 
+
+def _nearest(shares) -> np.ndarray:
+    "(n,) the concept with the largest share."
+    many = np.diff(shares.indptr)
+    if (many == many[0]).all():
+        wide = shares.data.reshape(len(many), -1).argmax(axis=1)
+        return shares.indices[np.arange(len(many)) * many[0] + wide].astype(np.int64)
+    return np.asarray(shares.argmax(axis=1)).ravel().astype(np.int64)
+
+# %% ../../nbs/34_model.ipynb #c011
+class _Predicting:
+    "Probabilities, from a `K2Model` with kernels."
     def decision_function(self,
         graphs,  # a graph, or a list of them
     ) -> np.ndarray:  # (n,) logits of the second of two classes; (n, classes) of each against the rest
         "Logits of the readout."
         self._insist_fitted()
-        G = count_vectors(as_graphs(graphs), self.processor.sprites(graphs), self.processor.k_, self.kernels_[0].r, self.diffusive_)
+        graphs, p = as_graphs(graphs), self.processor_
+        G = count_vectors(graphs, p.sprites(graphs), p.k_, self.kernels_[0].r, self.diffusive_)
         total = G.sum(axis=1)
         logits = np.column_stack([K.slope * (G @ K.vector) / total + K.intercept for K in self.kernels_])
         return logits[:, 0] if len(self.classes_) == 2 else logits
@@ -160,25 +186,44 @@ class _Asking:
         P = self.predict_proba(graphs)
         return self.classes_[P.argmax(axis=1)]
 
-    def _insist_fitted(self):
-        if not hasattr(self, "kernels_"):
-            raise NotFittedError("this K2Model has no kernel yet: call fit(graphs, labels), or create_train_array and fit_kernel")
-
-
-def _nearest(shares) -> np.ndarray:
-    "(n,) the concept with the largest share."
-    many = np.diff(shares.indptr)
-    if (many == many[0]).all():
-        wide = shares.data.reshape(len(many), -1).argmax(axis=1)
-        return shares.indices[np.arange(len(many)) * many[0] + wide].astype(np.int64)
-    return np.asarray(shares.argmax(axis=1)).ravel().astype(np.int64)
-
-# %% ../../nbs/34_model.ipynb #c011
+# %% ../../nbs/34_model.ipynb #c013
 _KERNEL_FACTS = ("r", "label", "intercept", "slope")  # what is kept of a kernel beside its weights
 
 
-class K2Model(_Learning, _Asking, BaseEstimator):
-    "A prospector head. After `fit`: `kernels_` (one for two classes, else one each), `classes_`, `counts_` (sparse) and `y_`."
+class _Keeping:
+    "A `K2Model` on disk."
+    def save(self,
+        path,  # a folder; it is made if need be
+    ) -> Path:  # the folder
+        "Write processor and kernels, without pickle and without counts. Raises `InputError` for a quantizer that cannot be written."
+        self._insist_fitted()
+        path = Path(path)
+        made_from = hash_file(self.processor_.save(path))
+        params = {k: v for k, v in self.get_params(deep=False).items() if k != "processor"}
+        facts = {"params": params, "processor": made_from, "classes": self.classes_.tolist(), "diffusive_": self.diffusive_,
+                 "k": self.processor_.k_, "kernels": [{f: getattr(K, f) for f in _KERNEL_FACTS} for K in self.kernels_]}
+        save_tensors(path / "kernels.safetensors", {"weights": np.stack([K.vector for K in self.kernels_])}, facts)
+        return path
+
+    @classmethod
+    def load(cls,
+        path,  # the folder that `save` was given
+    ) -> "K2Model":  # with the same maps and probabilities
+        "Read a model. Raises `MissingFileError`, or `StoreError` for files that do not belong together."
+        arrays, facts = load_tensors(Path(path) / "kernels.safetensors")
+        if "kernels" not in facts: raise StoreError(f"{path} holds no K2Model")
+        processor = K2Processor.load(path)
+        if hash_file(Path(path) / "processor.safetensors") != facts["processor"]:
+            raise StoreError(f"processor.safetensors in {path} is not the one that these kernels were learned with")
+        self = cls(processor, **facts["params"])
+        self.kernels_ = [Kernel.from_vector(B, facts["k"], **K) for B, K in zip(arrays["weights"], facts["kernels"])]
+        self.classes_, self.diffusive_, self.processor_ = np.array(facts["classes"]), facts["diffusive_"], copy(processor)
+        return self
+
+# %% ../../nbs/34_model.ipynb #c014
+class K2Model(_Learning, _Counting, _Asking, _Predicting, _Keeping, BaseEstimator):
+    """A prospector head. After `fit`: `kernels_` (one for two classes, else one each), `classes_`, `counts_` (sparse), `y_`, and
+    `processor_`, the processor as it was then."""
 
     def __init__(self,
         processor: K2Processor,  # layer I, fitted or not
@@ -207,42 +252,15 @@ class K2Model(_Learning, _Asking, BaseEstimator):
         **params,  # smooth, diffusive: how maps are made
     ) -> "K2Model":  # ready to ask
         "A model from kernels that were learned elsewhere. Raises `InputError` for kernels that do not fit the processor or the classes."
-        classes, ks = np.asarray(classes), {K.k for K in kernels}
+        labels, ks = label_values(classes), {K.k for K in kernels}
+        classes = np.array(labels)
         if not hasattr(processor, "quantizer_"): raise NotFittedError("the processor has no quantizer yet; call fit_quantizer first")
+        if len(set(labels)) < len(labels): raise InputError(f"classes stand twice in {labels}")
         if len(classes) < 2 or len(kernels) != (1 if len(classes) == 2 else len(classes)):
             raise InputError(f"{len(kernels)} kernels for {len(classes)} classes; two classes have one kernel, more have one each")
         if ks != {processor.k_}: raise InputError(f"kernels have k={', '.join(map(str, ks))}; the processor has {processor.k_} concepts")
         if len({K.r for K in kernels}) > 1: raise InputError("kernels differ in r")
         self = cls(processor, r=kernels[0].r, **params)
-        labels = classes.tolist()
         self.kernels_ = [replace(K, label=label) for K, label in zip(kernels, labels[1:] if len(labels) == 2 else labels)]
-        self.classes_, self.diffusive_ = classes, self.diffusive
-        return self
-
-    def save(self,
-        path,  # a folder; it is made if need be
-    ) -> Path:  # the folder
-        "Write processor and kernels, without pickle and without counts. Raises `InputError` for a quantizer that cannot be written."
-        self._insist_fitted()
-        path = Path(path)
-        made_from = hash_file(self.processor.save(path))
-        params = {k: v for k, v in self.get_params(deep=False).items() if k != "processor"}
-        facts = {"params": params, "processor": made_from, "classes": self.classes_.tolist(), "diffusive_": self.diffusive_,
-                 "k": self.processor.k_, "kernels": [{f: getattr(K, f) for f in _KERNEL_FACTS} for K in self.kernels_]}
-        save_tensors(path / "kernels.safetensors", {"weights": np.stack([K.vector for K in self.kernels_])}, facts)
-        return path
-
-    @classmethod
-    def load(cls,
-        path,  # the folder that `save` was given
-    ) -> "K2Model":  # with the same maps and probabilities
-        "Read a model. Raises `MissingFileError`, or `StoreError` for files that do not belong together."
-        arrays, facts = load_tensors(Path(path) / "kernels.safetensors")
-        if "kernels" not in facts: raise StoreError(f"{path} holds no K2Model")
-        processor = K2Processor.load(path)
-        if hash_file(Path(path) / "processor.safetensors") != facts["processor"]:
-            raise StoreError(f"processor.safetensors in {path} is not the one that these kernels were learned with")
-        self = cls(processor, **facts["params"])
-        self.kernels_ = [Kernel.from_vector(B, facts["k"], **K) for B, K in zip(arrays["weights"], facts["kernels"])]
-        self.classes_, self.diffusive_ = np.array(facts["classes"]), facts["diffusive_"]
+        self.classes_, self.diffusive_, self.processor_ = classes, self.diffusive, copy(processor)
         return self

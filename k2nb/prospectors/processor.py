@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..core import InputError, StoreError, check_choice, check_matrix, load_tensors, rng, save_tensors
 from .graphs import TokenGraph, as_graphs
+from .kernel import check_size
 from ..quantize import METRICS, KMeansQuantizer, Quantizer
 from ..rows import Rows
 
@@ -94,9 +95,7 @@ class _Parts:
     "What `K2Processor` is made of."
     def _check_params(self):
         for name in ("k", "sample_size", "soft"):
-            v = getattr(self, name)
-            if isinstance(v, bool) or not isinstance(v, (int, np.integer)) or v < 1:
-                raise InputError(f"{name} must be an int ≥ 1, got {v!r}")
+            check_size(getattr(self, name), name)
         check_choice(self.metric, METRICS, "metric")
         if isinstance(self.quantizer, str): check_choice(self.quantizer, KINDS, "quantizer")
         if self.soft > 1 and (isinstance(self.quantizer, Mapping) or isinstance(self.quantizer, str) and self.quantizer == "lookup"):
@@ -136,14 +135,13 @@ class _Parts:
         i = int(np.searchsorted(ends, at, side="right"))
         raise InputError(f"node {at - (ends[i] - len(graphs[i]))} of graph {numbers[i]} {what}")
 
-
-
 # %% ../../nbs/33d_processor.ipynb #c010
 class _Quantising:
     "Fitting a quantiser, and asking it."
     def _sample(self, source, layer, part):
         "(n, d) of at most `sample_size` nodes, in order."
         g = rng(self.random_state, "quantizer sample")
+        if isinstance(source, TokenGraph): source = [source]  # which has a shape, and is no array
         if hasattr(source, "vectors") or hasattr(source, "shape") or hasattr(source, "detach"):
             if hasattr(source, "key"): layer, part = source.key(layer, part)
             rows = Rows(source, "l2", "cpu", layer=layer, part=part, everything=False)
@@ -183,7 +181,8 @@ class _Quantising:
         if hasattr(q, "cluster_centers_"): return len(q.cluster_centers_)
         return int(next((getattr(q, name) for name in ("n_clusters", "n_components") if hasattr(q, name)), self.k))
 
-    def _insist_fitted(self):
+    def insist_fitted(self) -> None:
+        "Raise `NotFittedError` before `fit_quantizer`."
         if not hasattr(self, "quantizer_"): raise NotFittedError("this K2Processor has no quantizer yet; call fit_quantizer(graphs) first")
 
     def _near(self, X):
@@ -195,7 +194,8 @@ class _Quantising:
         "(n, soft) ids and shares."
         if soft > 1:
             ids, far = self._near(X)
-            shares = np.exp((far[:, :1] - far) / self.scale_)
+            with np.errstate(over="ignore"):  # no spread in the sample: the nearest takes all, or shares it with those as near
+                shares = np.exp((far[:, :1] - far) / self.scale_)
             return ids, shares / shares.sum(axis=1, keepdims=True)
         ids = _lookup(X, self.k_) if isinstance(self.quantizer_, str) else np.asarray(self.quantizer_.predict(X))
         if ids.shape != (len(X),) or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= self.k_:
@@ -265,7 +265,7 @@ class K2Processor(_Parts, _Quantising, BaseEstimator):
         hard: bool = False,  # True: one concept a node, even if `soft` is more
     ) -> list:  # for each graph (n,) ids; or a sparse (n, k) array of shares where soft > 1
         "Sprites of many graphs, whose nodes are quantised together."
-        self._insist_fitted()
+        self.insist_fitted()
         graphs, soft = as_graphs(graphs), 1 if hard else self.soft
         d = graphs[0].X.shape[1]
         if d != self.d_: raise InputError(f"graphs have embeddings of width {d}; the quantizer knows width {self.d_}")
@@ -282,7 +282,7 @@ class K2Processor(_Parts, _Quantising, BaseEstimator):
         path,  # a file that ends in .safetensors, or a folder: then processor.safetensors in it
     ) -> Path:  # the file
         "Write what was fitted, atomically and without pickle. Raises `InputError` for a quantizer that is not ours."
-        self._insist_fitted()
+        self.insist_fitted()
         q, params = self.quantizer_, self.get_params(deep=False)
         kind = params.pop("quantizer")
         if not isinstance(kind, str):

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from ..core import InputError
 from .graphs import TokenGraph
-from .kernel import Kernel, concept_name
+from .kernel import Kernel, check_size, concept_name
 
 # %% ../../nbs/33e_prospect_map.ipynb #c005
 def check_smooth(
@@ -57,37 +57,8 @@ def ball(
     return np.concatenate(found), np.array(hops)
 
 # %% ../../nbs/33e_prospect_map.ipynb #c007
-@dataclass(eq=False, repr=False)
-class ProspectMap:
-    "Scores of a graph's nodes, for one class, with everything they come from."
-    scores: np.ndarray  # (n,) float64; positive speaks for `kernel.label`
-    sprite: np.ndarray  # (n,) concept of each node, the nearest
-    graph: TokenGraph  # the graph
-    kernel: Kernel  # the weights
-    shares: sparse.csr_array | None = None  # (n, k) soft memberships; None: a node belongs to its concept alone
-    diffusive: bool = False  # pairs h hops apart weigh 2^−h
-    smooth: float = 0.0  # λ of smoothing
-
-    def __array__(self, dtype=None, copy=None): return np.array(self.scores, dtype=dtype) if copy or dtype else self.scores
-    def __len__(self): return len(self.scores)
-
-    @property
-    def label(self):
-        "The class that positive scores speak for."
-        return self.kernel.label
-    @property
-    def total(self) -> float:
-        "The sum of all scores, which is B · g."
-        return float(self.scores.sum())
-
-    def top(self,
-        n: int = 10,  # nodes, at most
-        names: Mapping | Sequence | None = None,  # concept id -> name
-    ) -> pd.DataFrame:  # node, score, concept, and token and name where there are any; highest first
-        "The nodes with the highest scores."
-        at = np.argsort(-self.scores, kind="stable")[:n]
-        return self._named(pd.DataFrame({"node": at, "score": self.scores[at], "concept": self.sprite[at]}), names)
-
+class _Sums:
+    "What the scores of a `ProspectMap` are sums of."
     def contributions(self,
         node: int,  # a node's number
         names: Mapping | Sequence | None = None,  # concept id -> name
@@ -126,6 +97,41 @@ class ProspectMap:
         if tokens is not None: out["token"] = [tokens[i] for i in out["node"]]
         if names is not None: out["name"] = [concept_name(names, int(c)) for c in out["concept"]]
         return out
+
+# %% ../../nbs/33e_prospect_map.ipynb #c008
+@dataclass(eq=False, repr=False)
+class ProspectMap(_Sums):
+    "Scores of a graph's nodes, for one class, with everything they come from."
+    scores: np.ndarray  # (n,) float64; positive speaks for `kernel.label`
+    sprite: np.ndarray  # (n,) concept of each node, the nearest
+    graph: TokenGraph  # the graph
+    kernel: Kernel  # the weights
+    shares: sparse.csr_array | None = None  # (n, k) soft memberships; None: a node belongs to its concept alone
+    diffusive: bool = False  # pairs h hops apart weigh 2^−h
+    smooth: float = 0.0  # λ of smoothing
+
+    def __array__(self, dtype=None, copy=None):
+        "A copy of the scores: whoever writes into it leaves the map complete."
+        if copy is False: raise ValueError("a map hands out its scores as a copy; look at .scores itself if there must be none")
+        return np.array(self.scores, dtype=dtype)
+    def __len__(self): return len(self.scores)
+
+    @property
+    def label(self):
+        "The class that positive scores speak for."
+        return self.kernel.label
+    @property
+    def total(self) -> float:
+        "The sum of all scores, which is B · g."
+        return float(self.scores.sum())
+
+    def top(self,
+        n: int = 10,  # nodes, at most
+        names: Mapping | Sequence | None = None,  # concept id -> name
+    ) -> pd.DataFrame:  # node, score, concept, and token and name where there are any; highest first
+        "The nodes with the highest scores."
+        at = np.argsort(-self.scores, kind="stable")[:check_size(n, "n", 0)]
+        return self._named(pd.DataFrame({"node": at, "score": self.scores[at], "concept": self.sprite[at]}), names)
 
     def __repr__(self) -> str:
         low, high = self.scores.min(), self.scores.max()

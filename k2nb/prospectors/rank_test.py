@@ -19,6 +19,7 @@ def mann_whitney(
 ) -> tuple[np.ndarray, np.ndarray]:  # (p,) U of the class, (p,) two-sided p-value
     """The Mann–Whitney test of every column, corrected for ties and continuity. A column of equal numbers has p = 1.
     Raises `InputError` for one class only or for negative numbers."""
+    if len(np.shape(X)) != 2: raise InputError(f"X must be (n, p), got shape {np.shape(X)}")
     X, y = sparse.csc_array(X), np.asarray(y, bool)
     n, p = X.shape
     n1 = int(y.sum())
@@ -31,7 +32,7 @@ def mann_whitney(
     size = np.diff(np.append(first, len(value))).astype(float)
     begin = np.searchsorted(column, column[first])  # where the group's column begins
     rank = zeros[column[first]] + first - begin + (size + 1) / 2
-    R1 = np.bincount(column, np.repeat(rank, size.astype(int)) * y[row], minlength=p)
+    R1 = np.bincount(column, np.repeat(rank, size.astype(int)) * y[row], minlength=p).astype(float)  # of nothing it counts ints
     R1 += (n1 - np.bincount(column, y[row], minlength=p)) * (zeros + 1) / 2
     ties = np.bincount(column[first], size**3 - size, minlength=p) + zeros**3 - zeros
     U, mean = R1 - n1 * (n1 + 1) / 2, n1 * (n - n1) / 2
@@ -57,7 +58,9 @@ def adjust(
     correction: str | None = "bonferroni",  # "bonferroni", "bh", or None: as they are
 ) -> np.ndarray:  # (m,) adjusted p-values: compare them with alpha
     "P-values adjusted for their number."
-    p, m = np.asarray(p, float), len(p)
+    p = np.asarray(p, float)
+    if p.ndim != 1: raise InputError(f"p must be (m,), got shape {p.shape}")
+    m = len(p)
     check_choice(correction, CORRECTIONS, "correction")
     if correction is None or not m: return p.copy()
     if correction == "bonferroni": return np.minimum(p * m, 1)
