@@ -6,6 +6,7 @@
 __all__ = ['MOST_CONCEPTS', 'SummedMap', 'auto_k', 'Prospector']
 
 # %% ../../nbs/34a_estimator.ipynb #c003
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from ..core import InputError, StoreError, read_json, write_json
 from .counts import prospect_scores
 from .elastic_net import elastic_net
-from .fit import check_labels, term_frequencies
+from .fit import check_labels
 from .focus import check_focus, focus_weights, refocus
 from .graphs import TokenGraph, as_graphs
 from .model import K2Model
@@ -79,35 +80,54 @@ _NODES_EACH = 20  # nodes that "auto" wants for each concept
 
 
 def auto_k(
-    n: int,  # nodes of all graphs
+    n: int,  # nodes that a quantiser is fitted on
 ) -> int:  # concepts
     "One concept for every 20 nodes, 2 to 300."
     return int(np.clip(n // _NODES_EACH, 2, MOST_CONCEPTS))
 
 
+def _listed(value) -> list | None:
+    "Several values as a list; None for a single one."
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else None
+
+
+def _columns(columns) -> list | None:
+    "Columns of several members; None where all look at the same."
+    many = columns if isinstance(columns, (list, tuple)) else []
+    return list(many) if any(isinstance(c, (slice, list, np.ndarray)) for c in many) else None
+
+
 def _members(estimator, n: int) -> list[dict]:
-    "k, r, soft and columns of each member, for n nodes."
+    "k, r, soft and columns of each member, for n nodes to fit on."
     given = {name: getattr(estimator, name) for name in ("k", "r", "soft")}
-    columns = estimator.columns
-    if isinstance(columns, (list, tuple)) and any(isinstance(c, (slice, list, np.ndarray)) for c in columns): given["columns"] = columns
-    sizes = {name: len(v) for name, v in given.items() if isinstance(v, (list, tuple))}
+    for name, value in given.items():
+        for v in _listed(value) or [value]:
+            if isinstance(v, (bool, float)) or v is None or (isinstance(v, str) and v != "auto"):
+                raise InputError(f"{name} must be an int or 'auto', or several of them, got {v!r}")
+    lists = {name: _listed(v) for name, v in given.items()} | {"columns": _columns(estimator.columns)}
+    if all(isinstance(v, str) for v in given.values()) and lists["columns"] is None:  # the two members that were measured
+        lists |= {"k": [auto_k(n), min(50, auto_k(n))], "r": [0, 1], "soft": ["auto"] * 2}
+    sizes = {name: len(v) for name, v in lists.items() if v is not None}
     if 0 in sizes.values() or len(set(sizes.values())) > 1:
         raise InputError(f"several values give one value to each member and must be of one length, got {sizes}")
+    single = given | {"columns": estimator.columns}
     many = max(sizes.values(), default=1)
-    rows = [{x: v[i] if x in sizes else v for x, v in given.items()} for i in range(many)]
-    for row in rows:
-        if isinstance(row["k"], str) and row["k"] != "auto":
-            raise InputError(f"k must be an int or 'auto', or several of them, got {row['k']!r}")
-        if row["k"] == "auto": row["k"] = auto_k(n)
-        row.setdefault("columns", estimator.columns)
-        if not isinstance(row["k"], str) and isinstance(row["soft"], int): row["soft"] = min(row["soft"], row["k"])
-    return rows
+    return [_filled({x: lists[x][i] if lists[x] is not None else single[x] for x in lists}, estimator, n) for i in range(many)]
+
+
+def _filled(member: dict, estimator, n: int) -> dict:
+    "What is \"auto\", decided."
+    k = auto_k(n) if isinstance(member["k"], str) else member["k"]
+    r = 1 if isinstance(member["r"], str) else member["r"]
+    table = isinstance(estimator.quantizer, Mapping) or (isinstance(estimator.quantizer, str) and estimator.quantizer == "lookup")
+    soft = (1 if table else 4 if r else 16) if isinstance(member["soft"], str) else member["soft"]
+    return member | {"k": k, "r": r, "soft": min(soft, k)}
 
 # %% ../../nbs/34a_estimator.ipynb #c009
 def _learned(estimator, graphs, y) -> tuple[list[K2Model], list]:
     "The members after the first pass, and the sprites that each sees. Those with the same k and columns share a quantiser."
     quantizers, members, sprites = {}, [], []
-    for spec in _members(estimator, sum(map(len, graphs))):
+    for spec in _members(estimator, min(sum(map(len, graphs)), estimator.sample_size)):
         key = spec["k"], repr(spec["columns"])
         processor = K2Processor(spec["k"], quantizers.get(key, estimator.quantizer), estimator.sample_size, estimator.random_state,
                                 estimator.metric, spec["soft"], spec["columns"], estimator.standardize).fit_quantizer(graphs)
@@ -127,43 +147,57 @@ def _maps(model, kernel, graphs, sprites) -> list[np.ndarray]:
 
 
 def _scaled(kernel, spread: float):
-    "The kernel for a map divided by `spread`; a map of zeros stays."
-    return replace(kernel, monogram=kernel.monogram / spread, skip_bigram=kernel.skip_bigram / spread) if spread else kernel
+    "The kernel for a map divided by `spread`."
+    return replace(kernel, monogram=kernel.monogram / spread, skip_bigram=kernel.skip_bigram / spread)
 
 
-_READOUT_C = 100.  # a handful of scores needs little penalty: enough to stay finite where classes are apart
+def _evidence(maps: list[np.ndarray], focus: float | None) -> np.ndarray:
+    "(n, 3) mean of each map, mean of its highest share, and its highest score."
+    out = np.empty((len(maps), 3))
+    for i, P in enumerate(maps):
+        m = max(1, int(np.ceil((focus or 1) * len(P))))
+        out[i] = P.mean(), np.partition(P, len(P) - m)[len(P) - m:].mean(), P.max()
+    return out
 
 
-def _read_together(members, c: int, mine: np.ndarray) -> None:
-    "One readout for all members: their logits add up to it."
-    scores = np.column_stack([term_frequencies(m.counts_) @ m.kernels_[c].vector for m in members])
-    spread = scores.std(axis=0)
-    there = spread > 1e-12 * np.abs(scores).max(axis=0)
-    slopes, intercept = np.zeros(len(members)), float(np.log(mine.mean() / (1 - mine.mean())))
+def _readout(evidence: np.ndarray, y: np.ndarray) -> list[float]:
+    "Intercept and slopes of a logistic regression, penalised on standardised columns; a constant column has slope 0."
+    spread = evidence.std(axis=0)
+    there = spread > 1e-12 * np.abs(evidence).max(axis=0)
+    slopes, intercept = np.zeros(evidence.shape[1]), np.log(y.mean() / (1 - y.mean()))
     if there.any():
-        coef, intercept = elastic_net(scores[:, there] / spread[there], mine, _READOUT_C, l1_ratio=0)
+        middle = evidence[:, there].mean(axis=0)
+        coef, intercept = elastic_net((evidence[:, there] - middle) / spread[there], y, 1., l1_ratio=0)
         slopes[there] = coef / spread[there]
-    for m, slope in zip(members, slopes):
-        m.kernels_[c] = replace(m.kernels_[c], slope=float(slope), intercept=float(intercept) / len(members))
+        intercept -= slopes[there] @ middle
+    return [float(intercept), *slopes.tolist()]
 
 
-def _learn_again(estimator, members, sprites, graphs, y) -> None:
-    "The second pass, if there is a focus; and kernels scaled, if there are several members."
-    options = {name: getattr(estimator, name) for name in _FIT_OPTIONS}
+def _learn_again(estimator, members, sprites, graphs, codes) -> list[list[float]]:
+    "The second pass, if there is a focus; kernels scaled, if there are several members; the readout of each kernel's class."
+    options, readouts = {name: getattr(estimator, name) for name in _FIT_OPTIONS}, []
     for c in range(len(members[0].kernels_)):
-        label = members[0].kernels_[c].label
-        mine = np.array([x == label for x in y])
-        for again in ((True, False) if estimator.focus is not None else (False,)):
-            maps = [_maps(m, m.kernels_[c], graphs, s) for m, s in zip(members, sprites)]
-            spread = [float(np.concatenate(of).std()) for of in maps]
-            if again:
-                total = [sum(P / (d or 1) for P, d in zip(of, spread)) for of in zip(*maps)]
-                weights = focus_weights(total, estimator.focus, estimator.rest)
-                for m, s in zip(members, sprites):
-                    m.kernels_[c] = refocus(m.kernels_[c], graphs, s, m.counts_, mine, weights, estimator.diffusive, **options)
-            elif len(members) > 1:
-                for m, d in zip(members, spread): m.kernels_[c] = _scaled(m.kernels_[c], d)
-                _read_together(members, c, mine)
+        mine = codes == (c if len(members[0].kernels_) > 1 else 1)
+        if estimator.focus is not None:
+            total = _total(members, c, graphs, sprites, _spreads(members, c, graphs, sprites))
+            weights = focus_weights(total, estimator.focus, estimator.rest)
+            for m, s in zip(members, sprites):
+                m.kernels_[c] = refocus(m.kernels_[c], graphs, s, m.counts_, mine, weights, estimator.diffusive, **options)
+        if len(members) > 1:
+            for m, d in zip(members, _spreads(members, c, graphs, sprites)): m.kernels_[c] = _scaled(m.kernels_[c], d)
+        readouts.append(_readout(_evidence(_total(members, c, graphs, sprites), estimator.focus), mine))
+    return readouts
+
+
+def _spreads(members, c, graphs, sprites) -> list[float]:
+    "Standard deviation of each member's map over all nodes; 1 for a map of zeros."
+    return [float(np.concatenate(_maps(m, m.kernels_[c], graphs, s)).std()) or 1. for m, s in zip(members, sprites)]
+
+
+def _total(members, c, graphs, sprites, spreads=None) -> list[np.ndarray]:
+    "The sum of the members' maps, each over its spread."
+    maps = [_maps(m, m.kernels_[c], graphs, s) for m, s in zip(members, sprites)]
+    return [sum(P / d for P, d in zip(of, spreads or [1.] * len(of))) for of in zip(*maps)]
 
 # %% ../../nbs/34a_estimator.ipynb #c011
 class _Fit:
@@ -175,13 +209,13 @@ class _Fit:
         "Learn all members. Raises `InputError` for labels that are missing, of another number or of one class, and for bad parameters."
         graphs = as_graphs(graphs)
         if y is None and not any(g.label is None for g in graphs): y = [g.label for g in graphs]
-        self.classes_, _ = check_labels(y, len(graphs))
+        classes, codes = check_labels(y, len(graphs))
         check_focus(self.focus, self.rest)
         check_smooth(self.smooth)
         self.members_, sprites = _learned(self, graphs, y)
-        _learn_again(self, self.members_, sprites, graphs, list(y))
+        self.readouts_ = _learn_again(self, self.members_, sprites, graphs, codes)
         for m in self.members_: m.smooth = self.smooth
-        self.n_features_in_ = graphs[0].X.shape[1]
+        self.classes_, self.n_features_in_ = np.asarray(classes), graphs[0].X.shape[1]
         return self
 
 # %% ../../nbs/34a_estimator.ipynb #c012
@@ -196,17 +230,22 @@ class _Ask:
     ) -> ProspectMap | SummedMap | list:  # one map, or a list of them for a list
         "Where the evidence lies."
         self._insist_fitted()
-        one = not isinstance(graphs, (list, tuple))
-        maps = [m.prospect([graphs] if one else graphs, label) for m in self.members_]
+        one = isinstance(graphs, TokenGraph) or hasattr(graphs, "adj")
+        graphs = as_graphs(graphs)
+        maps = [m.prospect(graphs, label) for m in self.members_]
         out = maps[0] if len(maps) == 1 else [SummedMap(list(of)) for of in zip(*maps)]
         return out[0] if one else out
 
     def decision_function(self,
         graphs,  # a graph, or a list of them
     ) -> np.ndarray:  # (n,) logits of the second of two classes; (n, classes) of each against the rest
-        "Sum of the members' logits."
+        "Logits of the readout: intercept and slopes times the mean of the map, the mean of its highest share, and its highest score."
         self._insist_fitted()
-        return np.sum([m.decision_function(graphs) for m in self.members_], axis=0)
+        graphs = as_graphs(graphs)
+        sprites, out = [m.processor.sprites(graphs) for m in self.members_], []
+        for c, (intercept, *slopes) in enumerate(self.readouts_):
+            out.append(intercept + _evidence(_total(self.members_, c, graphs, sprites), self.focus) @ slopes)
+        return out[0] if len(out) == 1 else np.column_stack(out)
 
     def predict_proba(self,
         graphs,  # a graph, or a list of them
@@ -233,9 +272,9 @@ class Prospector(_Fit, _Ask, ClassifierMixin, BaseEstimator):
     "A prospector head for graphs with labels. After `fit`: `members_`, the `K2Model`s whose maps are summed, and `classes_`."
 
     def __init__(self,
-        k=("auto", 50),  # concepts of each member: an int, "auto", or several
-        r=(0, 1),  # hops of each member
-        soft=(16, 4),  # nearest concepts that a node belongs to, for each member; all, where k is less
+        k="auto",  # concepts: an int, or several, one a member
+        r="auto",  # hops: an int, or several
+        soft="auto",  # nearest concepts that a node belongs to (all, where k is less): an int, or several
         variant: str = "inferential",  # "inferential" or "predictive"
         focus: float | None = .2,  # learn again from this share of each graph's nodes, those that the first map puts highest; None: do not
         rest: float = .1,  # what the other nodes count then
@@ -266,19 +305,23 @@ class Prospector(_Fit, _Ask, ClassifierMixin, BaseEstimator):
         "Write all members, without pickle. Raises `InputError` for a quantizer that cannot be written."
         self._insist_fitted()
         for i, m in enumerate(self.members_): m.save(Path(path)/f"member_{i}")
-        params = {k: v for k, v in self.get_params(deep=False).items() if k not in ("quantizer", "columns")}
-        facts = {"members": len(self.members_), "params": params, "d": self.n_features_in_}
+        params = {k: v for k, v in self.get_params(deep=False).items() if k != "columns"}
+        if not isinstance(self.quantizer, str): del params["quantizer"]  # the members have it
+        facts = {"members": len(self.members_), "params": params, "d": self.n_features_in_, "readouts": self.readouts_}
         write_json(Path(path)/"prospector.json", facts, schema_version=1)
         return Path(path)
 
     @classmethod
     def load(cls,
         path,  # the folder that `save` was given
-    ) -> "Prospector":  # with the same maps and probabilities; quantizer and columns are its members' alone
+    ) -> "Prospector":  # with the same maps, probabilities and parameters
         "Read a prospector. Raises `MissingFileError` or `StoreError`."
         facts = read_json(Path(path)/"prospector.json", schema_version=1)
         if "members" not in facts: raise StoreError(f"{path} holds no Prospector")
         self = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["params"].items()})
         self.members_ = [K2Model.load(Path(path)/f"member_{i}") for i in range(facts["members"])]
-        self.classes_, self.n_features_in_ = self.members_[0].classes_, facts["d"]
+        seen = [m.processor for m in self.members_]
+        if "quantizer" not in facts["params"]: self.quantizer = seen[0].quantizer
+        self.columns = seen[0].columns if len({repr(p.columns) for p in seen}) == 1 else [p.columns for p in seen]
+        self.classes_, self.n_features_in_, self.readouts_ = self.members_[0].classes_, facts["d"], facts["readouts"]
         return self
