@@ -37,7 +37,9 @@ class _Tables:
         names: Mapping | Sequence | None = None,  # concept id -> name; adds the columns a_name and b_name
     ) -> pd.DataFrame:  # kind, a, b (missing for monograms), weight; p rows, the heaviest first
         "Every weight in a row of its own, sorted by size without sign; ties in the order of the counts."
-        return self._rows(np.argsort(-np.abs(self.vector), kind="stable"), names)
+        B = self.vector
+        at = np.argsort(-np.abs(B), kind="stable")
+        return self._rows(at, B[at], names)
 
     def top(self,
         n: int = 10,  # rows, at most
@@ -46,7 +48,9 @@ class _Tables:
     ) -> pd.DataFrame:  # as `to_frame`, without zeros
         "The heaviest weights."
         check_choice(sign, ("positive", "negative", "both"), "sign")
-        return self._rows(_heaviest({"positive": 1, "negative": -1}.get(sign, 0), self.vector, check_size(n, "n", 0)), names)
+        B = self.vector
+        at = _heaviest({"positive": 1, "negative": -1}.get(sign, 0), B, check_size(n, "n", 0))
+        return self._rows(at, B[at], names)
 
     def to_networkx(self,
         zeros: bool = True,  # False: leave out pairs whose weight is 0
@@ -60,20 +64,21 @@ class _Tables:
             if w or zeros: out.add_edge(a, b, e_weight=w)
         return out
 
-    def _rows(self, at, names) -> pd.DataFrame:
+    def _rows(self, at, weight, names) -> pd.DataFrame:
         "The weights with these numbers, as `to_frame` has them."
         alone = at < self.k
-        pair = np.column_stack(pair_index(self.k))[np.where(alone, 0, at - self.k)] if self.r else np.zeros((len(at), 2), int)
-        out = pd.DataFrame({"kind": np.where(alone, "monogram", "skip-bigram"), "a": np.where(alone, at, pair[:, 0]),
-                            "b": pd.array(pair[:, 1], dtype="Int64"), "weight": self.vector[at]})
-        out.loc[alone, "b"] = pd.NA
+        i = np.maximum(at - self.k, 0)
+        first = np.arange(self.k) * (2 * self.k - np.arange(self.k) + 1) // 2  # number of the pair (a, a)
+        a = np.where(alone, at, np.searchsorted(first, i, side="right") - 1)
+        b = pd.arrays.IntegerArray(a + i - first[a], alone)
+        out = pd.DataFrame({"kind": np.where(alone, "monogram", "skip-bigram"), "a": a, "b": b, "weight": weight})
         if names is not None:
             for column in ("a", "b"): out[f"{column}_name"] = ["" if pd.isna(c) else concept_name(names, int(c)) for c in out[column]]
         return out
 
     def __repr__(self) -> str:
         top, n_pairs = self.top(3), n_features(self.k, 1) - self.k
-        weigh = np.count_nonzero(self.vector[self.k:])
+        weigh = (np.count_nonzero(self.skip_bigram) + np.count_nonzero(self.skip_bigram.diagonal())) // 2
         heavy = ", ".join(f"{row.a}{'' if pd.isna(row.b) else f'–{row.b}'} {row.weight:+.3g}" for row in top.itertuples())
         return (f"Kernel(k={self.k}, r={self.r}, label={self.label!r}: {np.count_nonzero(self.monogram)} of {self.k} concepts"
                 + (f" and {weigh} of {n_pairs} pairs" if self.r else "") + " weigh" + (f"; heaviest {heavy})" if heavy else ")"))
@@ -82,8 +87,8 @@ class _Tables:
 def _heaviest(sign: int, B: np.ndarray, n: int) -> np.ndarray:
     "Numbers of the n heaviest weights of a sign (0: any), the heaviest first, ties in order; only these are sorted."
     size = sign * B if sign else np.abs(B)
-    at = np.flatnonzero(size > 0)
-    if len(at) > n > 0: at = at[size[at] >= np.partition(size[at], len(at) - n)[len(at) - n]]
+    least = np.partition(size, len(B) - n)[len(B) - n] if 0 < n < len(B) else 0
+    at = np.flatnonzero((size >= least) & (size > 0))
     return at[np.argsort(-size[at], kind="stable")][:n]
 
 # %% ../../nbs/33_kernel.ipynb #c007
