@@ -13,7 +13,7 @@ from scipy import sparse
 
 from ..core import InputError
 from .graphs import as_graphs
-from .reach import Lot, ball_sums, check_hops, lots, n_shifts, pairs
+from .reach import Lot, add_at, ball_sums, check_hops, lots, n_shifts, pairs
 
 # %% ../../nbs/32_counts.ipynb #c005
 def pair_index(
@@ -256,12 +256,6 @@ def _lot_scores(lot: Lot, ids, weights, w, W, r: int, diffusive: bool) -> np.nda
             for v in range(m):
                 x = flat[left[u][p.i] + right[v][p.j]]
                 if parts is not None: x = x * parts[u][p.i] * parts[v][p.j]
-                _give(shaped, p, x * .5**p.hops if diffusive else x)
+                x = x * .5**p.hops if diffusive else x
+                add_at(shaped, p, x, x)
     return P
-
-
-def _give(P, p, x) -> None:
-    "Add x to both ends of each pair."
-    for at in (p.i, p.j):
-        if p.apart: P[at] += x
-        else: P += np.bincount(at, x, minlength=len(P))

@@ -16,6 +16,7 @@ from scipy import sparse
 from ..core import InputError
 from .graphs import TokenGraph
 from .kernel import Kernel, check_size, concept_name
+from .reach import Lot, add_at, lots, pairs
 
 # %% ../../nbs/33e_prospect_map.ipynb #c005
 def check_smooth(
@@ -28,15 +29,28 @@ def check_smooth(
 
 
 def smoothed(
-    scores: np.ndarray,  # (n,) prospects
-    graph: TokenGraph,  # whose nodes they belong to
+    scores,  # (n,) prospects of a graph; or a list of such
+    graph,  # the graph whose nodes they belong to; or a list of such
     smooth: float,  # λ, how much of their difference neighbours exchange
-) -> np.ndarray:  # (n,) with the same total
+):  # (n,) with the same total; or a list of such
     "Neighbours exchange a share of what their scores differ by. Raises `InputError` for λ outside [0, 1)."
     if not check_smooth(smooth): return scores
-    A, d = graph.adjacency, graph.degrees
-    i = np.repeat(np.arange(len(d)), d)
-    return scores + smooth * np.bincount(i, (scores[A.indices] - scores[i]) / np.maximum(d[A.indices], d[i]), minlength=len(d))
+    if isinstance(graph, TokenGraph): return smoothed([scores], [graph], smooth)[0]
+    out = [None] * len(graph)
+    for lot in lots(graph):
+        P = _exchanged(lot, np.concatenate([scores[i] for i in lot.which]), smooth)
+        for i, x in zip(lot.which, np.split(P, np.cumsum(lot.sizes)[:-1])): out[i] = x
+    return out
+
+
+def _exchanged(lot: Lot, P: np.ndarray, smooth: float) -> np.ndarray:
+    "Smoothed scores of graphs laid end to end."
+    old, new, degrees, edges = P.reshape(lot.shape), P.copy().reshape(lot.shape), np.zeros(lot.shape), list(pairs(lot, 1))
+    for p in edges: add_at(degrees, p, 1., 1.)
+    for p in edges:
+        given = smooth * (old[p.j] - old[p.i]) / np.maximum(degrees[p.i], degrees[p.j])
+        add_at(new, p, given, -given)
+    return new.ravel()
 
 
 def ball(
