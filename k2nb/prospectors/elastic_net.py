@@ -57,11 +57,7 @@ def elastic_net(
     tol: float = 1e-6,  # the largest violation that is let be, as a share of C·n
 ) -> tuple[np.ndarray, float]:  # (p,) β and β₀
     "The penalised logistic regression. Raises `InputError` for a bad C or l1_ratio or one class only; warns where it has not converged."
-    X, y = sparse.csc_array(X, dtype=np.float64), np.asarray(y, bool)
-    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)  # scikit-learn's sparse solvers know no other
-    if not 0 < C < np.inf: raise InputError(f"C must be above 0, got {C!r}")
-    if not 0 <= l1_ratio <= 1: raise InputError(f"l1_ratio must be between 0 and 1, got {l1_ratio!r}")
-    if not 0 < y.sum() < len(y): raise InputError("y has one class only; there is nothing to tell apart")
+    X, y = _problem(X, y, C, l1_ratio)
     if l1_ratio == 0 and X.shape[1]: return _ridge(X, y, C, max_iter, tol)
     b, b0 = np.zeros(X.shape[1]), float(np.log(y.mean() / (1 - y.mean())))
     margin = np.full(len(y), b0)
@@ -76,6 +72,20 @@ def elastic_net(
         margin = X @ b + b0
     _not_converged(max_iter)
     return b, b0
+
+
+def _problem(X, y, C, l1_ratio):
+    "X sparse and y bool, if they make a problem at all."
+    for name, value in (("C", C), ("l1_ratio", l1_ratio)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)): raise InputError(f"{name} must be a number, got {value!r}")
+    if len(np.shape(X)) != 2 or np.shape(y) != np.shape(X)[:1]:
+        raise InputError(f"X must be (n, p) and y (n,), got shapes {np.shape(X)} and {np.shape(y)}")
+    X, y = sparse.csc_array(X, dtype=np.float64), np.asarray(y, bool)
+    X.indices, X.indptr = X.indices.astype(np.int32), X.indptr.astype(np.int32)  # scikit-learn's sparse solvers know no other
+    if not 0 < C < np.inf: raise InputError(f"C must be above 0, got {C!r}")
+    if not 0 <= l1_ratio <= 1: raise InputError(f"l1_ratio must be between 0 and 1, got {l1_ratio!r}")
+    if not 0 < y.sum() < len(y): raise InputError("y has one class only; there is nothing to tell apart")
+    return X, y
 
 
 def _not_converged(max_iter: int) -> None:

@@ -67,8 +67,8 @@ class _Learning:
         if (r, diffusive) != (self.r, self.diffusive):
             raise InputError(f"counts were made with r={r}, diffusive={diffusive}; for r={self.r}, diffusive={self.diffusive} "
                              "call create_train_array again")
-        kernels = fit_kernel(self.counts_, self.y_, processor.k_, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau, self.correction,
-                             self.compat, self.random_state, self.pseudocount)
+        kernels = fit_kernel(self.counts_, self.y_, processor.k_, r, self.variant, self.l1_ratio, self.C, self.alpha, self.tau,
+                             self.correction, self.compat, self.random_state, self.pseudocount)
         self.kernels_, self.classes_ = kernels, check_labels(self.y_, self.counts_.shape[0])[0]
         self.diffusive_, self.processor_ = diffusive, processor
         return self
