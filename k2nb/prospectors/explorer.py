@@ -161,7 +161,7 @@ def explorer(
     truths: Sequence | None = None,  # N arrays (n_i,) of booleans, or None where a truth is not known
     sprites: Sequence | None = None,  # N arrays (n_i,) of concept ids, drawn below the map
     names: Sequence | Mapping | None = None,  # names of concepts, by id
-    threshold=None,  # what is marked at first: scores above a number, "otsu", ("topk", k), ("quantile", q), as of `apply_threshold`; None: nothing
+    threshold=None,  # what is marked at first: scores above a number, or "otsu", ("topk", k), ("quantile", q); None: nothing
     width: int = 80,  # columns of a line of text
     over_image: bool = False,  # draw grids over their own pictures, `info["image"]`
     static: bool | None = None,  # True: a sheet of pictures without widgets; None: only where ipywidgets is missing
