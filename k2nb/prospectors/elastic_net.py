@@ -77,7 +77,8 @@ def elastic_net(
 def _problem(X, y, C, l1_ratio):
     "X sparse and y bool, if they make a problem at all."
     for name, value in (("C", C), ("l1_ratio", l1_ratio)):
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)): raise InputError(f"{name} must be a number, got {value!r}")
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number: raise InputError(f"{name} must be a number, got {value!r}")
     if len(np.shape(X)) != 2 or np.shape(y) != np.shape(X)[:1]:
         raise InputError(f"X must be (n, p) and y (n,), got shapes {np.shape(X)} and {np.shape(y)}")
     X, y = sparse.csc_array(X, dtype=np.float64), np.asarray(y, bool)
