@@ -242,7 +242,7 @@ class _Ask:
         "Logits of the readout: intercept and slopes times the mean of the map, the mean of its highest share, and its highest score."
         self._insist_fitted()
         graphs = as_graphs(graphs)
-        sprites, out = [m.processor.sprites(graphs) for m in self.members_], []
+        sprites, out = [m.processor_.sprites(graphs) for m in self.members_], []
         for c, (intercept, *slopes) in enumerate(self.readouts_):
             out.append(intercept + _evidence(_total(self.members_, c, graphs, sprites), self.focus) @ slopes)
         return out[0] if len(out) == 1 else np.column_stack(out)

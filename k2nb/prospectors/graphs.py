@@ -263,7 +263,8 @@ def as_graphs(
 ) -> list[TokenGraph]:  # one or more, all of the same width
     "What every function of this room calls first. Raises `InputError` for nothing, for something else, and for widths that differ."
     if isinstance(graphs, TokenGraph) or (hasattr(graphs, "adj") and hasattr(graphs, "is_directed")): graphs = [graphs]
-    if isinstance(graphs, (str, bytes, dict, np.ndarray)) or not isinstance(graphs, Iterable):
+    if isinstance(graphs, np.ndarray) and graphs.dtype == object: graphs = graphs.ravel()  # a list, as far as we care
+    elif isinstance(graphs, (str, bytes, dict, np.ndarray)) or not isinstance(graphs, Iterable):
         raise InputError(f"graphs must be a list of TokenGraph or networkx graphs, got {type(graphs).__name__}")
     out = [g if isinstance(g, TokenGraph) else _foreign(g, i) for i, g in enumerate(graphs)]
     if not out: raise InputError("graphs is empty")

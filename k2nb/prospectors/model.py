@@ -142,9 +142,8 @@ class _Asking:
         sprites = self.processor_.sprites(graphs)
         scores = prospect_scores(graphs, sprites, kernel.monogram, kernel.skip_bigram, kernel.r, self.diffusive_)
         out = []
-        for graph, P, s in zip(graphs, scores, sprites):
+        for graph, P, s in zip(graphs, smoothed(scores, graphs, check_smooth(self.smooth)), sprites):
             ids, shares = (_nearest(s), s) if sparse.issparse(s) else (s, None)
-            P = smoothed(P, graph, check_smooth(self.smooth))
             out.append(ProspectMap(P, ids, graph, kernel, shares, self.diffusive_, self.smooth))
         return out[0] if one else out
 
