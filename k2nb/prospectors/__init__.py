@@ -8,24 +8,24 @@ __all__ = ['BASELINES', 'K2Model', 'K2Processor', 'Kernel', 'ProspectMap', 'Pros
            'exemplars', 'explorer', 'fit_kernel', 'from_edges', 'from_networkx', 'grid_graph', 'image_graphs',
            'knn_graph', 'localisation_scores', 'localisation_summary', 'node_truth', 'plot_counts', 'plot_kernel',
            'plot_map', 'plot_quantizer', 'plot_sprite', 'prospect_scores', 'radius_graph', 'search_prospectors',
-           'sequence_graph', 'text_graphs']
+           'sequence_graph', 'summarise', 'text_graphs']
 
 # %% ../../nbs/30_prospectors.ipynb #c003
 from .baselines import BASELINES
 from .counts import count_vectors, prospect_scores
-from .estimator import Prospector, SummedMap
+from .estimator import Prospector
 from .explorer import explorer
 from .fit import fit_kernel
 from .graphs import TokenGraph, as_graphs, from_edges, from_networkx, grid_graph, knn_graph, radius_graph, sequence_graph
 from .kernel import Kernel, exemplars
 from .kernel_plots import plot_counts, plot_kernel
 from .map_plot import plot_map
-from .metrics import average_precision, dispersion, localisation_scores, localisation_summary
+from .metrics import average_precision, dispersion, localisation_scores, localisation_summary, summarise
 from .model import K2Model
 from .mosaic import digit_mosaics
 from .plots import plot_sprite
 from .processor import K2Processor
-from .prospect_map import ProspectMap
+from .prospect_map import ProspectMap, SummedMap
 from .quantizer_plot import plot_quantizer
 from .search import search_prospectors
 from .sources import image_graphs, node_truth, text_graphs
@@ -37,4 +37,4 @@ _all_ = ["BASELINES", "K2Model", "K2Processor", "Kernel", "ProspectMap", "Prospe
          "exemplars", "explorer", "fit_kernel", "from_edges", "from_networkx", "grid_graph", "image_graphs",
          "knn_graph", "localisation_scores", "localisation_summary", "node_truth", "plot_counts", "plot_kernel",
          "plot_map", "plot_quantizer", "plot_sprite", "prospect_scores", "radius_graph", "search_prospectors",
-         "sequence_graph", "text_graphs"]
+         "sequence_graph", "summarise", "text_graphs"]
