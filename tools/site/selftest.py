@@ -231,6 +231,12 @@ def test_broken_links_and_search_texts():
             assert words in faults, (words, faults)
 
 
+def test_slim():
+    from builder import slim
+    code = '<pre><span></span><span class="n">x</span><span class="w"> </span><span class="o">=</span> <span class="p">(</span><a><span class="n">y</span></a></pre>'
+    assert slim(code) == '<pre><span></span>x <span class="o">=</span> (<a>y</a></pre>' and slim('<span class="name">x</span>') == '<span class="name">x</span>'
+
+
 def test_strangers_files_stay():
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "thesis.txt").write_text("all my work")
