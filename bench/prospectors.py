@@ -4,6 +4,7 @@
     OMP_NUM_THREADS=2 python bench/prospectors.py --quick    # a smoke run: one round, smaller graphs, nothing written
 """
 import argparse, json, os, subprocess, sys, time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,8 @@ def large_rows(quick: bool):
              ("path", n, 64, "path of {:,} nodes"), ("path", n, 512, "path of {:,} nodes"),
              ("hubs", n // 10, 2, "power-law graph of {:,} nodes")]
     for kind, size, r, name in cases:
-        done = subprocess.run([sys.executable, "-c", ALONE, kind, str(size), str(r), str(K)], capture_output=True, text=True, cwd=HERE.parent,
-                              env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+        command = [sys.executable, "-c", ALONE, kind, str(size), str(r), str(K)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
         if done.returncode: raise SystemExit(done.stderr)
         f = json.loads(done.stdout)
         hub = f", largest hub {f['hub']:,}" if f["hub"] else ""
@@ -148,7 +149,7 @@ def fit_rows(rounds: int, quick: bool):
     data = planted.sequences(n=250 if quick else 2500, length=60, k=20, d=D)
     graphs, rows = [sequence_graph(x) for x in data.X], []
     for name, params in PARAMS.items():
-        times = [timed(lambda: Prospector(**params).fit(graphs, data.labels))[1] for _ in range(rounds)]
+        times = [timed(partial(Prospector(**params).fit, graphs, data.labels))[1] for _ in range(rounds)]
         rows.append([f"`Prospector`, {name}", f"{np.median(times):.2f}"])
         print(rows[-1], flush=True)
     return rows, len(graphs)
