@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..core import InputError, RandomState, check_choice, check_matrix, rng
-from .sizing import MLPWidths, _by_seed, _whole, check_ratio, exact_widths, seed_widths
+from .sizing import MLPWidths, _by_seed, _ratio, _whole, check_ratio, exact_widths, seed_widths
 
 # %% ../../nbs/22_mlp.ipynb #c006
 @contextmanager
@@ -78,6 +78,11 @@ class _Head:
             self._last.bias.zero_()
         return self
 
+    def _aims(self, n_examples, target_ratio, p_drop, width_cap, sizing):
+        self.n_examples = None if n_examples is None else _whole(n_examples, "n_examples")
+        self.target_ratio, self.p_drop, self.width_cap = _ratio(target_ratio), _chance(p_drop), _whole(width_cap, "width_cap")
+        self.sizing = check_choice(sizing, ("seed", "exact"), "sizing")
+
     def _check_rows(self, x, width: int):
         if not isinstance(x, torch.Tensor): raise InputError(f"{type(self).__name__} takes a torch tensor, got {type(x).__name__}")
         if x.ndim != 2 or x.shape[1] != width:
@@ -139,12 +144,12 @@ class PlugClassifier(_Head, _Front):
     ):
         super().__init__()
         self.input_dim, self.num_classes = _whole(input_dim, "input_dim"), _whole(num_classes, "num_classes", 2)
-        self.n_examples, self.target_ratio, self.p_drop = n_examples, target_ratio, _chance(p_drop)
-        self.out_floor, self.width_cap, self.sizing = out_floor, width_cap, check_choice(sizing, ("seed", "exact"), "sizing")
+        self._aims(n_examples, target_ratio, p_drop, width_cap, sizing)
+        self.out_floor = _whole(out_floor, "out_floor")
         self.widths, self._fitted = self._choose(geometry), False
         self._add_front()
         with _seeded(random_state): self._build()
-        if geometry is None and n_examples is not None: check_ratio(self.n_params_, n_examples, target_ratio, sizing)
+        if geometry is None and n_examples is not None: check_ratio(self.n_params_, self.n_examples, self.target_ratio, sizing)
 
     def _choose(self, geometry) -> MLPWidths:
         d, n, r = self.input_dim, self.n_examples, self.target_ratio

@@ -115,7 +115,7 @@ def check_ratio(
     few = found < target_ratio
     advice = ('sizing="exact" finds widths that meet it' if sizing == "seed" else
             f"{'even the widest' if few else 'even the smallest'} network misses it; {'more' if few else 'fewer'} parameters cannot be had")
-    warnings.warn(f"{n_params} parameters for {n_examples} examples are {found:.3g} an example, where target_ratio={target_ratio:g} "
+    warnings.warn(f"{n_params} parameters for {n_examples} examples are {found:.4g} an example, where target_ratio={target_ratio:g} "
                   f"was asked for: {advice}", stacklevel=3)
     return found
 
