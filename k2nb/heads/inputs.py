@@ -65,7 +65,7 @@ def _matrix(X, ids, names, min_rows: int) -> np.ndarray:
         X = (X.float() if str(X.dtype) == "torch.bfloat16" else X).numpy()  # numpy has no bfloat16
     if type(X).__module__.startswith("scipy.sparse"): raise InputError("X is a sparse matrix, and heads take a dense one: give X.toarray()")
     try: X = np.asarray(X)
-    except ValueError as e: raise InputError(f"X must be (rows, columns), and its rows differ in length: {e}") from None
+    except ValueError: raise InputError("X must be (rows, columns), and its rows differ in length") from None
     if X.dtype.kind == "c": raise InputError("Complex data not supported: X has a complex dtype; give real and imaginary part as columns")
     if X.dtype.kind == "O": X = _from_objects(X)
     if X.dtype.kind not in "fiub": raise InputError(f"X must hold numbers, got dtype {X.dtype}")
@@ -222,7 +222,8 @@ def _joined(ids: pd.Index, values: pd.Series, what: str) -> pd.Series:
     try: return join_labels(pd.DataFrame(index=ids), values)[1]
     except InputError as e:
         hint = f". If row i of {what} belongs to row i of X, give {what}.to_numpy(), which has no ids"
-        raise InputError(f"{what} could not be joined to X by id: {e}" + hint * (len(values) == len(ids))) from None
+        said = str(e).split("; on_missing=")[0].removesuffix(", and on_missing='drop' leaves the documents out")
+        raise InputError(f"{what} could not be joined to X by id: {said}" + hint * (len(values) == len(ids))) from None
 
 # %% ../../nbs/23_inputs.ipynb #c028
 def _kind(label) -> str:
@@ -290,6 +291,7 @@ def join(
     features = read_features(X, meta)
     if y is None: raise InputError("requires y to be passed, but the target y is None")
     classes, codes = np.unique(_class_values(align(features, y, "y", label_col)), return_inverse=True)
-    if len(classes) < 2: raise InputError(f"y has one class only ({classes[0]!r} in all {len(codes)} rows); a classifier needs two or more")
+    if len(classes) < 2:
+        raise InputError(f"y has one class only ({classes.tolist()[0]!r} in all {len(codes)} rows); a classifier needs two or more")
     if groups is not None: groups = pd.factorize(align(features, groups, "groups"))[0].astype(np.int64)
     return Task(features, codes.astype(np.int64), classes, groups)

@@ -108,7 +108,8 @@ def _ask_function(function, name: str, codes, proba, sample_weight) -> float:
 def _checked(codes, proba, sample_weight) -> tuple:
     "Arrays that fit together."
     codes, proba = np.asarray(codes), np.asarray(proba)
-    if proba.ndim != 2 or proba.shape[1] < 2: raise InputError(f"proba must be (rows, classes) with two classes or more, got shape {proba.shape}")
+    if proba.ndim != 2 or proba.shape[1] < 2:
+        raise InputError(f"proba must be (rows, classes) with two classes or more, got shape {proba.shape}")
     if proba.dtype.kind != "f": proba = proba.astype(np.float64)
     if codes.shape != (len(proba),): raise InputError(f"codes must be ({len(proba)},), one for each row of proba, got shape {codes.shape}")
     if not len(codes): raise InputError("there are no rows to score")
@@ -160,13 +161,14 @@ def _try(metric: Metric, classes) -> Metric:
     "The metric, after it has scored something easy: what it cannot do is said before hours of training."
     C = len(classes)
     value = metric.score(np.tile(np.arange(C), 3), np.tile(np.eye(C) * .5 + .5 / C, (3, 1)))
-    if np.isnan(value): raise InputError(f"metric {metric.name!r} cannot score these {C} classes: it is NaN where every class is recognised")
+    if np.isnan(value):
+        raise InputError(f"metric {metric.name!r} cannot score these {C} classes: it is NaN where every class is recognised")
     return metric
 
 
 def resolve_metric(
-    metric="roc_auc",  # "roc_auc", "loss", "accuracy", "macro_f1", name or object of a scikit-learn scorer, function (codes, proba) -> float, `Metric`
-    classes: Sequence | None = None,  # (C,) the classes' labels: scorers are shown them, and the metric is tried out on them; None: not known yet
+    metric="roc_auc",  # "roc_auc", "loss", "accuracy", "macro_f1", scikit-learn scorer or its name, function (codes, proba), `Metric`
+    classes: Sequence | None = None,  # (C,) labels: scorers are shown them, and the metric is tried out on them; None: not known yet
 ) -> Metric:  # its `score(codes, proba)`
     "A metric by name. Raises `UnknownNameError`, or `InputError` for one that cannot score these classes."
     if isinstance(metric, Metric): out = metric
@@ -183,7 +185,7 @@ def resolve_metric(
 
 def _of_scorer(scorer, name: str, classes) -> Metric:
     from sklearn.metrics import get_scorer, get_scorer_names
-    if isinstance(scorer, str): scorer = get_scorer(check_choice(scorer, [*_OWN, *get_scorer_names()], "metric"))
+    if isinstance(scorer, str): scorer = get_scorer(check_choice(scorer, dict.fromkeys([*_OWN, *get_scorer_names()]), "metric"))
     return Metric(name, True, partial(_ask_scorer, scorer, name, classes))
 
 # %% ../../nbs/24_scoring.ipynb #c024
@@ -225,8 +227,10 @@ def bootstrap_interval(
     metric, g = resolve_metric(metric), rng(random_state)
     codes, proba, _ = _checked(codes, proba, None)
     if not 0 < level < 1: raise InputError(f"level must lie between 0 and 1, got {level!r}")
-    if isinstance(n_boot, bool) or not hasattr(n_boot, "__index__") or n_boot < 2: raise InputError(f"n_boot must be an int ≥ 2, got {n_boot!r}")
-    if groups is not None and np.shape(groups) != codes.shape: raise InputError(f"groups must be ({len(codes)},), got shape {np.shape(groups)}")
+    if isinstance(n_boot, bool) or not hasattr(n_boot, "__index__") or n_boot < 2:
+        raise InputError(f"n_boot must be an int ≥ 2, got {n_boot!r}")
+    if groups is not None and np.shape(groups) != codes.shape:
+        raise InputError(f"groups must be ({len(codes)},), got shape {np.shape(groups)}")
     values = []
     for W in _resamples(codes, groups, n_boot, g):
         if metric.many is not None: values.extend(metric.many(codes, proba, W))

@@ -85,7 +85,7 @@ def _check_training(folds, codes: np.ndarray, classes) -> None:
             raise InputError(f"the training part of fold {i} has one class only ({_name(there[0], classes)}): use other folds")
         lost = np.setdiff1d(codes[test], there)
         if len(lost):
-            warnings.warn(f"fold {i} tests {_name(lost[0], classes)}, which its training part does not have: it will be missed there", stacklevel=3)
+            warnings.warn(f"fold {i} tests {_name(lost[0], classes)}, which its training part lacks: it will be missed there", stacklevel=3)
 
 
 def outer_splits(
