@@ -158,7 +158,7 @@ def _speech(rows: int) -> tuple:
 
 SOURCES = {  # source -> (rows -> texts, labels, groups, spans; what it is)
     "concept": (lambda rows: _planted("concept", rows), "planted documents: does someone keep a gem? One word of about sixty tells"),
-    "pair": (lambda rows: _planted("pair", rows), "planted documents: is the light the metal thing? The words are the same in both classes"),
+    "pair": (lambda rows: _planted("pair", rows), "planted documents: is the light the metal thing? Both classes have the same words"),
     "roles": (_roles, "CSAbstruct: the role of a sentence, five classes, grouped by abstract"),
     "speech": (_speech, "UD-EWT: the part of speech of a word, grouped by document"),
 }
