@@ -176,19 +176,19 @@ def head(**settings) -> Callable:
 
 
 RIVALS = {  # key -> contestant
-    "lr": Contestant("LogisticRegressionCV, log loss", logistic("neg_log_loss"), settings={"scoring": "log loss"}),
-    "lr-accuracy": Contestant("LogisticRegressionCV, accuracy", logistic("accuracy"), settings={"scoring": "accuracy"}),
+    "lr": Contestant("LogReg, log loss", logistic("neg_log_loss"), settings={"scoring": "log loss"}),
+    "lr-accuracy": Contestant("LogReg, accuracy", logistic("accuracy"), settings={"scoring": "accuracy"}),
     "svm": Contestant("SVC", svm), "svm-tuned": Contestant("SVC, tuned", svm_tuned),
-    "boosting": Contestant("HistGradientBoosting", boosting),
-    "recipe": Contestant("the original's recipe", recipe("mlp"), "mlp"),
-    "recipe-cnn": Contestant("the original's recipe, CNN", recipe("cnn"), "cnn"),
+    "boosting": Contestant("HistGB", boosting),
+    "recipe": Contestant("recipe", recipe("mlp"), "mlp"),
+    "recipe-cnn": Contestant("recipe, CNN", recipe("cnn"), "cnn"),
 }
 VARIANTS = {  # key -> settings of a head
     "ours": {}, "no anchor": {"anchor": None}, "seed sizes": {"sizing": "seed"}, "exact sizes": {"sizing": "exact"},
     "one member": {"n_ensemble": 1},
     "cnn": {"model_type": "cnn"}, "cnn, no anchor": {"model_type": "cnn", "anchor": None},
 }
-OURS = {key: Contestant(f"k2nb, {key}" if kw else "k2nb `HeadClassifier`", head(**kw), "estimator", kw) for key, kw in VARIANTS.items()}
+OURS = {key: Contestant(f"k2nb, {key}" if kw else "k2nb", head(**kw), "estimator", kw) for key, kw in VARIANTS.items()}
 CONTESTANTS = {**RIVALS, **OURS}
 
 
