@@ -29,7 +29,8 @@ MAIN = ("lr", "lr-accuracy", "svm", "svm-tuned", "boosting", "recipe", "ours")  
 ONCE = ("boosting",)  # of these, the first seed only, since it takes long
 ABLATIONS = ("no anchor", "seed sizes", "exact sizes", "one member")  # the first seed only
 STACKED = ("lr", "svm", "recipe", "recipe-cnn", "ours", "cnn", "cnn, no anchor")  # the first seed only
-WAYS = {"LogReg": ("lr", "lr-accuracy"), "SVC": ("svm", "svm-tuned"), "HistGB": ("boosting",), "recipe": ("recipe",)}  # rival -> its contestants, of which the stronger counts
+# rival -> its contestants, of which the stronger counts
+WAYS = {"LogReg": ("lr", "lr-accuracy"), "SVC": ("svm", "svm-tuned"), "HistGB": ("boosting",), "recipe": ("recipe",)}
 
 HOW = """Macro ROC-AUC (one class against the rest, averaged over classes) on the held-out fold, {folds} folds, {seeds}: a seed
 draws the folds, the same for all, and is the contestants' own. Stratified; where rows have groups (abstracts, documents) a group is never
@@ -37,8 +38,8 @@ torn apart, nor in what is held out inside a contestant (the recipe's split alon
 a row is bold. \\* first seed only. *Shuffled*: k2nb's head on labels in another order (first seed), which must be .5. CPU seconds are of
 one fit, tuning included, on one thread.
 
-- **LogReg**: LogisticRegressionCV after a StandardScaler, ten C from 1e-4 to 1e4, five inner folds, `max_iter=100`, l2; C chosen by log loss,
-  and by accuracy (scikit-learn 1.9's default).
+- **LogReg**: LogisticRegressionCV after a StandardScaler, ten C from 1e-4 to 1e4, five inner folds, `max_iter=100`, l2; C chosen by log
+  loss, and by accuracy (scikit-learn 1.9's default).
 - **SVC** after a StandardScaler: its defaults, and C from .1, 1, 10, 100 and γ from .1, .3, 1, 3 times its `gamma="scale"` chosen by macro
   AUC over three inner folds. Scores are those of `decision_function`, which counts votes of pairs where there are more than two classes.
 - **HistGB**: HistGradientBoostingClassifier with its defaults.
