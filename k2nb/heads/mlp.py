@@ -101,16 +101,16 @@ class _Front(nn.Module):
         X,  # (n, d) rows to learn the components from: training rows only
         random_state: RandomState = None,  # of the randomised solver, which large matrices are given to
     ):  # self
-        "Fit the components. Raises `InputError` where there are none to fit, or not more rows than components."
+        "Fit the components; those that the rows have no direction for are zero. Raises `InputError` where there are none to fit."
         from sklearn.decomposition import PCA
         m = self.widths.components
         if m is None: raise InputError("this network has no components in front of it, so there is nothing to fit")
-        X = check_matrix(X, d=self.input_dim, min_rows=m + 1)
+        X = check_matrix(X, d=self.input_dim, min_rows=2)
         with np.errstate(invalid="ignore"):  # rows that are all the same have no variance to take shares of
-            pca = PCA(m, random_state=int(rng(random_state).integers(2**31))).fit(X)
+            pca = PCA(min(m, len(X) - 1), random_state=int(rng(random_state).integers(2**31))).fit(X)
         scale = math.sqrt(pca.explained_variance_[0]) or 1.
         self.front_mean.copy_(torch.as_tensor(pca.mean_))
-        self.front_components.copy_(torch.as_tensor(pca.components_.T / scale))
+        self.front_components.zero_()[:, :len(pca.components_)] = torch.as_tensor(pca.components_.T / scale)
         return self
 
     def _project(self, x):
