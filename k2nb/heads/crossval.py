@@ -196,16 +196,17 @@ def _table(task: Task, folds, preds: np.ndarray) -> pd.DataFrame:
     return out.assign(**{f"proba_{c}": preds[:, j] for j, c in enumerate(task.classes.tolist())})
 
 
-def _curves(path: Path, done: list[_Fold], name: str) -> Path | None:
-    "The learning curves of all folds as PNG; None where nothing was learned by epochs."
+def _curves(path: Path, done: list[_Fold], watched: str) -> Path | None:
+    "The learning curves of all folds as PNG: the loss, and what was watched, if that is another; None where nothing was learned by epochs."
     tables = [fold.history.assign(fold=i) for i, fold in enumerate(done) if len(fold.history)]
     if not tables: return None
     from matplotlib.figure import Figure
     from k2nb.heads.history import plot_history
     history = pd.concat(tables, ignore_index=True)
+    if watched == "loss": del history["val_metric"]
     panels = 1 + ("val_metric" in history and bool(history["val_metric"].notna().any()))
     figure = Figure(figsize=(4.6 * panels, 3.2), dpi=100, layout="compressed")
-    plot_history(history, figure.subplots(1, panels, squeeze=False)[0], metric=name)
+    plot_history(history, figure.subplots(1, panels, squeeze=False)[0], metric=watched)
     with atomic_path(path) as temp: figure.savefig(temp, format="png", metadata={"Software": None})
     return path
 
@@ -217,9 +218,9 @@ def _plain(x):
     return None if isinstance(x, float) and not np.isfinite(x) else x
 
 
-def _write(folder: Path, task: Task, folds, done, preds, summary: dict) -> None:
+def _write(folder: Path, task: Task, folds, done, preds, summary: dict, watched: str) -> None:
     "The files of a run; the summary last, with the others' names in it."
-    curves = _curves(folder/"cv_curves.png", done, summary["metric_name"])
+    curves = _curves(folder/"cv_curves.png", done, watched)
     with atomic_path(folder/"preds.csv") as temp: _table(task, folds, preds).to_csv(temp, index=False, lineterminator="\n")
     summary |= {"curves_png": curves and str(curves), "preds_csv": str(folder/"preds.csv")}
     write_json(folder/"cv_summary.json", _plain(summary), schema_version=1)
@@ -281,5 +282,5 @@ def cross_validate(
     summary = _summary(task, scored, folds, done, preds, seed)
     before = sum(fold.facts["sec"] for fold in done if fold.resumed)
     summary |= {"sec_total": time.perf_counter() - began + before, "curves_png": None, "preds_csv": None}
-    if folder: _write(folder, task, folds, done, preds, summary)
+    if folder: _write(folder, task, folds, done, preds, summary, resolve_metric(getattr(model, "metric", "loss")).name)
     return preds, summary
