@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core import InputError
-from .plots import _GREY, _LINES, _axes, _titled
+from .plots import _GREY, _LINES, _NAMES, _axes, _titled
 
 # %% ../../nbs/29d_history.ipynb #c004
 def _runs(history) -> tuple[Any, list]:
@@ -20,22 +20,28 @@ def _runs(history) -> tuple[Any, list]:
     table = getattr(history, "history_", history)
     lost = [c for c in ("epoch", "train_loss") if c not in getattr(table, "columns", ())]
     if lost: raise InputError(f"history is a table with epoch and train_loss, as a fitted head's history_; {', '.join(lost)} is missing")
-    if not len(table): raise InputError("history has no rows")
+    if not len(table): raise InputError("history has no rows: where nothing can be held out, a head is its regression alone")
+    table = table.reset_index(drop=True)
     keys = [c for c in ("fold", "member") if c in table.columns]
     return table, [run for _, run in table.groupby(keys, sort=False)] if keys else [table]
 
 
-def _panel(ax, runs: list, lines: Sequence[tuple[str, str, str]], ylabel: str, dot: str | None) -> None:
-    "One column or two, a line for each run, named at the end of the longest."
+def _kept(run, metric) -> Any:
+    "The line of the epoch whose weights were kept; None where nothing was held out."
+    there = [c for c in ("val_metric", "val_loss") if c in run and run[c].notna().any()]
+    order = run.dropna(subset=there).sort_values(there, ascending=[c == "val_loss" or metric == "loss" for c in there], kind="stable")
+    return order.index[0] if there and len(order) else None
+
+
+def _panel(ax, runs: list, kept: list, lines: Sequence[tuple[str, str, str]], ylabel: str) -> None:
+    "One column or two, a line for each run, named at the end."
     ends, look = [], {"linewidth": 1.3} if len(runs) < 6 else {"linewidth": .9, "alpha": .6}
     for column, color, name in lines:
         for run in runs: ax.plot(run.epoch, run[column], color=color, label=name, **look)
         last = [run.dropna(subset=[column]).iloc[-1] for run in runs if run[column].notna().any()]
         if last: ends.append((float(np.median([r[column] for r in last])), color, name))
-    for run in runs if dot else ():
-        best = run[run[dot] == run[dot].min()].head(1)
-        shown = lines[-1][0]
-        ax.plot(best.epoch, best[shown], color=lines[-1][1], marker="o", markersize=4.5, linestyle="", label="best", zorder=4)
+    for run, i in zip(runs, kept):
+        if i is not None: ax.plot(run.epoch[i], run[lines[-1][0]][i], "o", color=lines[-1][1], markersize=4.5, label="kept", zorder=4)
     _name_ends(ax, ends)
     ax.set_xlabel("epoch", size=9)
     ax.set_ylabel(ylabel, size=9)
@@ -55,22 +61,22 @@ def plot_history(
     history,  # a fitted head, or a table of epoch, train_loss, val_loss and val_metric, by member and, where there is one, fold
     ax=None,  # matplotlib Axes, one for the loss or two for loss and metric; None: a new figure
     title: str | None = None,  # above the picture
-    metric: str | None = None,  # what val_metric is, for the axis
+    metric: str | None = None,  # what val_metric is; None: the head's own
 ) -> Any:  # (1,) or (2,) matplotlib Axes: the loss, and the metric where one was measured
     "The loss of each member by epoch, on what it learned from and on what was held out. Raises `InputError` for what is no history."
     table, runs = _runs(history)
     if metric is None: metric = getattr(history, "metric", None)
     held, scored = (c in table.columns and bool(table[c].notna().any()) for c in ("val_loss", "val_metric"))
-    panels = 1 + scored
+    kept = [_kept(run, metric) for run in runs]
+    panels = 1 + (scored and (ax is not None or not table.val_metric.equals(table.val_loss.rename("val_metric"))))
     if ax is None:
         import matplotlib.pyplot as plt
         ax = plt.figure(figsize=(4.6 * panels, 3.2), dpi=80, layout="compressed").subplots(1, panels, squeeze=False)[0]
     ax = np.ravel(np.array(ax, object))
     if len(ax) not in (1, panels): raise InputError(f"this history has {panels} panels; give one Axes for the loss, or {panels}")
     lines = [("train_loss", _GREY, "learned from")] + [("val_loss", _LINES[1], "held out")] * held
-    dot = "val_loss" if held else None
-    _panel(_axes(ax[0], 0, 0), runs, lines, "loss", dot)
+    _panel(_axes(ax[0], 0, 0), runs, kept, lines, "loss")
     name = metric if isinstance(metric, str) else "metric"
-    if len(ax) == 2: _panel(_axes(ax[1], 0, 0), runs, [("val_metric", _LINES[1], "held out")], name, dot)
+    if len(ax) == 2: _panel(_axes(ax[1], 0, 0), runs, kept, [("val_metric", _LINES[1], "held out")], _NAMES.get(name, name))
     _titled(ax[0], title)
     return ax

@@ -8,12 +8,14 @@ __all__ = ['plot_roc', 'plot_precision_recall', 'plot_confusion']
 # %% ../../nbs/29a_plots.ipynb #c003
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import InputError, rng
+from ..core import InputError
 from .inputs import Features, align, encode
+from .scoring import Metric, _plain_score, bootstrap_interval, resolve_metric
 from ..view.colors import DOWN, INK, UP
 from ..view.tokens import _drawable
 
@@ -24,6 +26,13 @@ class _Told(NamedTuple):
     proba: np.ndarray  # (n, C), rows sum to 1
     classes: list  # C of them
     note: str  # what is left out, for the title
+    there: np.ndarray  # (rows that were given,) whether a row is among the n
+
+    def of(self, values) -> np.ndarray | None:
+        "Values of the rows that have a prediction."
+        if values is None: return None
+        if len(values) != len(self.there): raise InputError(f"there are {len(values)} groups for {len(self.there)} predictions")
+        return np.unique(np.asarray(values)[self.there], return_inverse=True)[1]
 
 
 def _probabilities(proba) -> np.ndarray:
@@ -76,11 +85,12 @@ def _told(y, proba, classes, X) -> _Told:
     codes, there = encode(y, classes), ~np.isnan(P[:, 0])
     if not there.any(): raise InputError("there are no predictions")
     lost = int((~there).sum())
-    return _Told(codes[there], P[there], classes, f"{lost:,} of {len(P):,} rows have no prediction" if lost else "")
+    return _Told(codes[there], P[there], classes, f"{lost:,} of {len(P):,} rows have no prediction" if lost else "", there)
 
 # %% ../../nbs/29a_plots.ipynb #c012
 _LINES = ("#2878B5", "#E0652A", "#2E9C6E", "#8E24AA", "#B58900", "#D6538A", "#7A5230", "#17A2B8")  # dark enough for lines on white
 _GREY = "#777777"  # of what is there for comparison
+_NAMES = {"roc_auc": "AUC", "loss": "cross-entropy", "macro_f1": "macro F1"}  # of metrics, where room is scarce
 
 
 def _axes(ax, width: float, height: float):
@@ -120,40 +130,31 @@ def _unit(ax, xlabel: str, ylabel: str) -> None:
     ax.set(xlim=(-.015, 1.015), ylim=(-.015, 1.015), aspect="equal")
 
 # %% ../../nbs/29a_plots.ipynb #c013
-def _area(hit, score, weight, kind: str) -> np.ndarray:
-    "(b,) AUC or AP under each row of (b, n) weights; equal scores are passed together."
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    w = weight[:, order]
-    found, passed = np.cumsum(w * hit[order], 1)[:, ends], np.cumsum(w, 1)[:, ends]
+def _average_precision(codes, proba, W) -> np.ndarray:
+    "(b,) average precision of class 1 under each row of (b, n) weights; equal scores are passed together."
+    order = np.argsort(-proba[:, 1], kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(proba[order, 1])), len(codes) - 1)
+    w = W[:, order]
+    found, passed = np.cumsum(w * codes[order], 1)[:, ends], np.cumsum(w, 1)[:, ends]
     recall = np.diff(found, axis=1, prepend=0) / found[:, -1:]
-    if kind == "AP": return (recall * found / np.maximum(passed, 1e-12)).sum(1)
-    false = (passed - found) / (passed - found)[:, -1:]
-    before = np.concatenate([np.zeros((len(w), 1)), false[:, :-1]], 1)
-    return (recall * (1 - (false + before) / 2)).sum(1)
+    return (recall * found / np.maximum(passed, 1e-12)).sum(1)
 
 
-def _resampled(hit, n_boot: int, random_state) -> np.ndarray:
-    "(n_boot, n) how often each row is drawn, from its own class."
-    g, out = rng(random_state), np.zeros((n_boot, len(hit)))
-    for rows in (np.flatnonzero(hit), np.flatnonzero(~hit)):
-        out[:, rows] = g.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), n_boot)
-    return out
+_AP = Metric("average_precision", True, partial(_plain_score, _average_precision), _average_precision)
 
 # %% ../../nbs/29a_plots.ipynb #c014
-def _curves(told: _Told, kind: str, n_boot: int, random_state) -> list[dict]:
+def _curves(told: _Told, metric: Metric, n_boot: int, groups, random_state) -> list[dict]:
     "For each class that can be judged: its line, its area and the interval of that. Of two classes the second; the rest is its mirror."
     from sklearn.metrics import roc_curve
     out, C = [], len(told.classes)
     for c in range(C) if C > 2 else [1]:
         hit, score = told.codes == c, told.proba[:, c]
         if hit.all() or not hit.any(): continue
-        x, line = roc_curve(hit, score)[:2] if kind == "AUC" else _precision(hit, score)
-        drawn = _area(hit, score, _resampled(hit, n_boot, random_state), kind) if n_boot else np.full(1, np.nan)
-        low, high = np.quantile(drawn, [.025, .975])
-        area = _area(hit, score, np.ones((1, len(hit))), kind)[0]
+        x, line = _precision(hit, score) if metric is _AP else roc_curve(hit, score)[:2]
+        both = hit.astype(int), np.stack([1 - score, score], 1)
+        low, high = bootstrap_interval(*both, metric, n_boot=n_boot, groups=groups, random_state=random_state) if n_boot else (np.nan,) * 2
         out.append({"name": _short(told.classes[c]), "color": _LINES[(c if C > 2 else 0) % len(_LINES)], "share": hit.mean(),
-                    "x": x, "y": line, "area": area, "low": low, "high": high})
+                    "x": x, "y": line, "area": metric.score(*both), "low": low, "high": high})
     if not out: raise InputError("no class has rows of its own and rows of others: there is no curve to draw")
     return sorted(out, key=lambda curve: -curve["area"])
 
@@ -207,12 +208,13 @@ def plot_roc(
     X=None,  # the features, for a fitted head
     ax=None,  # matplotlib Axes to draw in; None: a new figure
     title: str | None = None,  # above the picture
+    groups=None,  # (n,) rows that belong together, which the interval draws together; None: every row stands alone
     n_boot: int = 1000,  # bootstrap samples behind an interval; 0: none
-    random_state: int = 0,  # seed of the samples
+    random_state: int = 0,  # seed of these samples
 ) -> Any:  # the matplotlib Axes
     "The ROC curve of each class against the others, with the area below it. Raises `InputError` for what does not fit together."
     told = _told(y, proba, classes, X)
-    curves = _curves(told, "AUC", n_boot, random_state)
+    curves = _curves(told, resolve_metric("roc_auc"), n_boot, told.of(groups), random_state)
     ax = _axes(ax, 4.4, 4.2)
     ax.plot([0, 1], [0, 1], color="#AAAAAA", linewidth=.9, linestyle=":", zorder=1, label="_chance")
     handles, words = _draw(ax, curves)
@@ -229,12 +231,13 @@ def plot_precision_recall(
     X=None,  # the features, for a fitted head
     ax=None,  # matplotlib Axes to draw in; None: a new figure
     title: str | None = None,  # above the picture
+    groups=None,  # (n,) rows that belong together, which the interval draws together; None: every row stands alone
     n_boot: int = 1000,  # bootstrap samples behind an interval; 0: none
-    random_state: int = 0,  # seed of the samples
+    random_state: int = 0,  # seed of these samples
 ) -> Any:  # the matplotlib Axes
     "The precision of each class by its recall, with the average precision; dotted, the share of the class. `InputError` as `plot_roc`."
     told = _told(y, proba, classes, X)
-    curves = _curves(told, "AP", n_boot, random_state)
+    curves = _curves(told, _AP, n_boot, told.of(groups), random_state)
     ax = _axes(ax, 7, 4.2)
     handles, words = _draw(ax, curves, drawstyle="steps-pre")
     for handle, curve in zip(handles, curves) if len(curves) <= len(_LINES) else ():
@@ -245,7 +248,7 @@ def plot_precision_recall(
     _titled(ax, title, told.note)
     return ax
 
-# %% ../../nbs/29a_plots.ipynb #c028
+# %% ../../nbs/29a_plots.ipynb #c025
 def _labels(pred) -> list | None:
     "Predicted labels, if that is what they are: numbers with a fraction are probabilities."
     if hasattr(pred, "predict_proba") or hasattr(pred, "columns") or np.ndim(pred) != 1: return None
@@ -264,7 +267,7 @@ def _said_codes(y, pred, classes, X) -> tuple[np.ndarray, np.ndarray, list, str]
     classes = np.unique([*y.tolist(), *said]).tolist() if classes is None else list(classes)
     return encode(y, classes), encode(said, classes), classes, ""
 
-# %% ../../nbs/29a_plots.ipynb #c029
+# %% ../../nbs/29a_plots.ipynb #c026
 def plot_confusion(
     y,  # (n,) true labels; a Series or mapping is found by id where the predictions have ids
     pred,  # (n,) predicted labels; or probabilities, the table of `predict`, a fitted head, of which the most probable class is taken

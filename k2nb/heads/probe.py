@@ -21,7 +21,7 @@ from ..embedding.store import ActivationStore
 from .inputs import Features, grid_shape, join, read_features
 from .anchor import STRENGTHS, fit_anchor
 from .history import _name_ends
-from .plots import _LINES, _axes, _number, _titled
+from .plots import _LINES, _NAMES, _axes, _number, _titled
 from .scoring import bootstrap_interval, resolve_metric
 from .splits import inner_splits, outer_splits
 from ..view.colors import INK, value_colors
@@ -202,9 +202,6 @@ def _cell(ax, row: int, column: int, line, sure: bool, best: bool, n: int) -> No
     style = {"color": ink, "ha": "center", "va": "center"}
     ax.text(column, row - .16 * room, _number(line.score), size=9 if room else 7, weight="bold" if best else "normal", **style)
     if room: ax.text(column, row + .22, f"{_number(line.low)}–{_number(line.high)}", size=6.5, **style)
-
-
-_NAMES = {"roc_auc": "AUC", "loss": "cross-entropy", "macro_f1": "macro F1"}
 
 
 def _captioned(ax, table, title, note: str):
