@@ -184,7 +184,8 @@ RIVALS = {  # key -> contestant
     "recipe-cnn": Contestant("recipe, CNN", recipe("cnn"), "cnn"),
 }
 VARIANTS = {  # key -> settings of a head
-    "ours": {}, "no anchor": {"anchor": None}, "seed sizes": {"sizing": "seed"}, "exact sizes": {"sizing": "exact"},
+    "ours": {}, "no anchor": {"anchor": None}, "blend": {"anchor": "blend"}, "from logistic": {"anchor": "logistic"},
+    "no interactions": {"max_interactions": 0}, "seed sizes": {"sizing": "seed"}, "exact sizes": {"sizing": "exact"},
     "one member": {"n_ensemble": 1},
     "cnn": {"model_type": "cnn"}, "cnn, no anchor": {"model_type": "cnn", "anchor": None},
 }

@@ -27,7 +27,7 @@ FOLDS = 5
 QUICK = ("wine", "linear 300x2304", "k2-tiny pair stacked")
 MAIN = ("lr", "lr-accuracy", "svm", "svm-tuned", "boosting", "recipe", "ours")  # on every task but the stacked
 ONCE = ("boosting",)  # of these, the first seed only, since it takes long
-ABLATIONS = ("no anchor", "seed sizes", "exact sizes", "one member")  # the first seed only
+ABLATIONS = ("no anchor", "blend", "from logistic", "no interactions", "seed sizes", "exact sizes", "one member")  # the first seed only
 STACKED = ("lr", "svm", "recipe", "recipe-cnn", "ours", "cnn", "cnn, no anchor")  # the first seed only
 # rival -> its contestants, of which the stronger counts
 WAYS = {"LogReg": ("lr", "lr-accuracy"), "SVC": ("svm", "svm-tuned"), "HistGB": ("boosting",), "recipe": ("recipe",)}
@@ -96,8 +96,8 @@ def run(name: str, key: str, seed: int, shuffled: bool, folder: str, quick: bool
 def same_as_default(key: str) -> bool:
     "Whether a variant of the head is what it is anyway."
     from k2nb.heads.estimator import HeadClassifier
-    default = HeadClassifier().get_params()
-    return bool(OURS[key].settings) and all(default[k] == v for k, v in OURS[key].settings.items())
+    settings, default = OURS[key].settings, HeadClassifier().get_params()
+    return bool(settings) and all(default[k] == v for k, v in settings.items())
 
 
 def plan(tasks, seeds: int, only) -> list[tuple]:
