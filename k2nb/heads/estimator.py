@@ -19,6 +19,7 @@ from ..core import InputError, check_choice, choose_device, progress, rng
 from .anchor import Anchor, Blend, fit_anchor, fit_blend
 from .cnn import PlugContrastiveCNN
 from .inputs import Task, align, check_features, encode, feature_hash, grid_shape, join, read_features
+from .interactions import Interactions, find_interactions
 from .mlp import PlugClassifier
 from .scoring import resolve_metric
 from .splits import inner_splits
@@ -84,11 +85,16 @@ def _folds(head, task: Task, n_given: int, seed: int) -> tuple[list, list]:
     return (split(many), split(many)) if many > 1 else (split(1), split(5))
 
 
-def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, np.ndarray]:
-    "The regression of the first n rows, and (all rows, C) what it says of rows that it did not see; NaN of others."
-    anchor = fit_anchor(Z[:n], codes[:n], folds, None if weights is None else weights[:n])
-    blind = np.full((n, len(anchor.coef)), np.nan) if anchor.held_out is None else anchor.held_out
-    return anchor, np.vstack([blind, anchor.logits(Z[n:])])
+def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, Interactions | None, np.ndarray]:
+    "The regression of the first n rows, products that make it better, and (all rows, C) what it says of rows that it did not see; NaN of others."
+    codes, weights = codes[:n], None if weights is None else weights[:n]
+    anchor, found = fit_anchor(Z[:n], codes, folds, weights), None
+    if anchor.held_out is None: return anchor, None, np.vstack([np.full((n, len(anchor.coef)), np.nan), anchor.logits(Z[n:])])
+    products = find_interactions(Z[:n], codes, anchor.held_out, head.max_interactions)
+    if len(products):
+        more = fit_anchor(products.append(Z[:n]), codes, folds, weights)
+        if more.losses[more.C] < anchor.losses[anchor.C]: anchor, found, Z = more, products, products.append(Z)
+    return anchor, found, np.vstack([anchor.held_out, anchor.logits(Z[n:])])
 
 # %% ../../nbs/27_estimator.ipynb #c010
 def _train_member(i: int, Z, codes, fold, offset, spec, settings) -> tuple:
@@ -143,13 +149,14 @@ class _Fit:
     def _learn(self, Z, task: Task, n: int, folds, anchor_folds, settings) -> None:
         "The anchor, the networks and the blend."
         weights = None if settings["class_weight"] is None else settings["class_weight"][task.codes]
-        self.anchor_, self.members_, self.history_, self.blend_ = None, [], pd.DataFrame(columns=_HISTORY), Blend(0., 1.)
+        self.anchor_, self.interactions_, self.members_, self.history_ = None, None, [], pd.DataFrame(columns=_HISTORY)
+        self.blend_ = Blend(0., 1.)
         if check_choice(self.anchor, _ANCHORS, "anchor") is not None:
-            self.anchor_, blind = _anchored(self, Z, task.codes, n, anchor_folds, weights)
+            self.anchor_, self.interactions_, blind = _anchored(self, Z, task.codes, n, anchor_folds, weights)
             self.blend_ = Blend()
             if not folds: return  # nothing can be held out: the regression it is
+        offset = np.where(np.isnan(blind), self.anchor_.logits(self._extended(Z)), blind) if self.anchor == "logistic" else None
         spec = _specified(self, task, len(folds[0][0]) if folds else n)
-        offset = np.where(np.isnan(blind), self.anchor_.logits(Z), blind) if self.anchor == "logistic" else None
         self.members_, history, said = _train_members(self.n_ensemble, Z, task.codes, folds or [(np.arange(n), [])], offset, spec, settings)
         settings["close"]()
         self.history_ = pd.DataFrame(history, columns=_HISTORY)
@@ -182,6 +189,8 @@ class _Ask:
 
     def _standardised(self, X) -> np.ndarray: return np.ascontiguousarray((X - self.mean_) / self.scale_, dtype=np.float32)
 
+    def _extended(self, Z) -> np.ndarray: return Z if self.interactions_ is None else self.interactions_.append(Z)
+
     def _logits(self, X) -> np.ndarray:
         "(n, C) logits."
         self._insist_fitted()
@@ -189,8 +198,8 @@ class _Ask:
         check_features(features, self.n_features_in_, self.feature_hash_, type(self).__name__)
         Z = self._standardised(features.X)
         out = np.zeros((len(Z), len(self.classes_)))
-        if self.anchor_ is not None: out += self.blend_.anchor * self.anchor_.logits(Z)
-        if self.blend_.network: out += self.blend_.network * np.mean([network_logits(net, Z).numpy() for net in self.members_], axis=0, dtype=float)
+        if self.anchor_ is not None: out += self.blend_.anchor * self.anchor_.logits(self._extended(Z))
+        if self.members_ and self.blend_.network: out += self.blend_.network * np.mean([network_logits(net, Z).numpy() for net in self.members_], 0, float)
         return out
 
     def decision_function(self,
@@ -232,6 +241,7 @@ class HeadClassifier(_Fit, _Ask, ClassifierMixin, BaseEstimator):
         model_type: str = "mlp",  # the networks: "mlp" (`PlugClassifier`) or "cnn" (`PlugContrastiveCNN`)
         meta: Mapping | None = None,  # layers, parts and hidden_size of the columns, which a cnn needs; None: what X knows
         anchor: str | None = "blend",  # "blend"; "logistic": networks are trained on top of the regression, from zero; None: networks alone
+        max_interactions: int = 50,  # products of two features that a score test lets in, at most; 0: none (they need an anchor)
         sizing: str = "seed",  # widths: "seed" (Plug's formula) or "exact" (the parameters that are asked for)
         target_ratio: float = 5.,  # parameters an example that are aimed at
         n_ensemble: int = 5,  # networks, one a fold; 1: a single split
