@@ -221,7 +221,7 @@ def _joined(ids: pd.Index, values: pd.Series, what: str) -> pd.Series:
     "The values of these ids, in their order."
     try: return join_labels(pd.DataFrame(index=ids), values)[1]
     except InputError as e:
-        hint = f". If row i of {what} belongs to row i of X, give {what}.to_numpy(), which has no ids"
+        hint = f". If row i of {what} belongs to row i of X, give the values alone, by .to_numpy()"
         said = str(e).split("; on_missing=")[0].removesuffix(", and on_missing='drop' leaves the documents out")
         raise InputError(f"{what} could not be joined to X by id: {said}" + hint * (len(values) == len(ids))) from None
 
