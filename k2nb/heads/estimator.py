@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
@@ -19,7 +20,7 @@ from ..core import InputError, check_choice, choose_device, progress, rng
 from .anchor import Anchor, Blend, fit_anchor, fit_blend
 from .cnn import PlugContrastiveCNN
 from .inputs import Task, align, check_features, encode, feature_hash, grid_shape, join, read_features
-from .interactions import Interactions, find_interactions
+from .interactions import Interactions, find_interactions, no_interactions
 from .mlp import PlugClassifier
 from .scoring import resolve_metric
 from .splits import inner_splits
@@ -85,11 +86,11 @@ def _folds(head, task: Task, n_given: int, seed: int) -> tuple[list, list]:
     return (split(many), split(many)) if many > 1 else (split(1), split(5))
 
 
-def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, Interactions | None, np.ndarray]:
+def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, Interactions, np.ndarray]:
     "The regression of the first n rows, products that make it better, and (all rows, C) what it says of rows that it did not see; NaN of others."
     codes, weights = codes[:n], None if weights is None else weights[:n]
-    anchor, found = fit_anchor(Z[:n], codes, folds, weights), None
-    if anchor.held_out is None: return anchor, None, np.vstack([np.full((n, len(anchor.coef)), np.nan), anchor.logits(Z[n:])])
+    anchor, found = fit_anchor(Z[:n], codes, folds, weights), no_interactions()
+    if anchor.held_out is None: return anchor, found, np.vstack([np.full((n, len(anchor.coef)), np.nan), anchor.logits(Z[n:])])
     products = find_interactions(Z[:n], codes, anchor.held_out, head.max_interactions)
     if len(products):
         more = fit_anchor(products.append(Z[:n]), codes, folds, weights)
@@ -149,13 +150,13 @@ class _Fit:
     def _learn(self, Z, task: Task, n: int, folds, anchor_folds, settings) -> None:
         "The anchor, the networks and the blend."
         weights = None if settings["class_weight"] is None else settings["class_weight"][task.codes]
-        self.anchor_, self.interactions_, self.members_, self.history_ = None, None, [], pd.DataFrame(columns=_HISTORY)
+        self.anchor_, self.interactions_, self.members_, self.history_ = None, no_interactions(), [], pd.DataFrame(columns=_HISTORY)
         self.blend_ = Blend(0., 1.)
         if check_choice(self.anchor, _ANCHORS, "anchor") is not None:
             self.anchor_, self.interactions_, blind = _anchored(self, Z, task.codes, n, anchor_folds, weights)
             self.blend_ = Blend()
             if not folds: return  # nothing can be held out: the regression it is
-        offset = np.where(np.isnan(blind), self.anchor_.logits(self._extended(Z)), blind) if self.anchor == "logistic" else None
+        offset = np.where(np.isnan(blind), self.anchor_.logits(self.interactions_.append(Z)), blind) if self.anchor == "logistic" else None
         spec = _specified(self, task, len(folds[0][0]) if folds else n)
         self.members_, history, said = _train_members(self.n_ensemble, Z, task.codes, folds or [(np.arange(n), [])], offset, spec, settings)
         settings["close"]()
@@ -189,8 +190,6 @@ class _Ask:
 
     def _standardised(self, X) -> np.ndarray: return np.ascontiguousarray((X - self.mean_) / self.scale_, dtype=np.float32)
 
-    def _extended(self, Z) -> np.ndarray: return Z if self.interactions_ is None else self.interactions_.append(Z)
-
     def _logits(self, X) -> np.ndarray:
         "(n, C) logits."
         self._insist_fitted()
@@ -198,7 +197,7 @@ class _Ask:
         check_features(features, self.n_features_in_, self.feature_hash_, type(self).__name__)
         Z = self._standardised(features.X)
         out = np.zeros((len(Z), len(self.classes_)))
-        if self.anchor_ is not None: out += self.blend_.anchor * self.anchor_.logits(self._extended(Z))
+        if self.anchor_ is not None: out += self.blend_.anchor * self.anchor_.logits(self.interactions_.append(Z))
         if self.members_ and self.blend_.network: out += self.blend_.network * np.mean([network_logits(net, Z).numpy() for net in self.members_], 0, float)
         return out
 
@@ -219,7 +218,8 @@ class _Ask:
         X,  # (n, d) features
     ) -> np.ndarray:  # (n,) labels
         "The most probable class."
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        best = self._logits(X).argmax(axis=1)
+        return self.classes_[best]
 
     @property
     def n_params_(self) -> int:
@@ -234,7 +234,61 @@ class _Ask:
         return self.members_[0].params_per_example_ if self.members_ else float("nan")
 
 # %% ../../nbs/27_estimator.ipynb #c015
-class HeadClassifier(_Fit, _Ask, ClassifierMixin, BaseEstimator):
+class _State:
+    "A fitted head apart, and together again."
+    def get_state(self) -> tuple[dict, dict]:  # name -> array; facts
+        "Arrays (weights of the regression and of each network, means and scales) and facts (parameters, classes, geometry, blend)."
+        self._insist_fitted()
+        tensors = {"mean": self.mean_, "scale": self.scale_, **{f"interactions.{k}": v for k, v in vars(self.interactions_).items()}}
+        if self.anchor_ is not None: tensors |= {"anchor.coef": self.anchor_.coef, "anchor.intercept": self.anchor_.intercept}
+        for i, net in enumerate(self.members_): tensors |= {f"member_{i}.{k}": v.numpy() for k, v in net.state_dict().items()}
+        facts = {"params": {k: _plain(k, v) for k, v in self.get_params(deep=False).items()}, "classes": self.classes_.tolist(),
+                 "classes_dtype": self.classes_.dtype.str, "networks": [net.spec() for net in self.members_], "blend": vars(self.blend_),
+                 "anchor_C": None if self.anchor_ is None else self.anchor_.C, "n_features": self.n_features_in_,
+                 "feature_hash": self.feature_hash_, "meta": _plain("meta", self.meta_)}
+        return tensors, facts
+
+    @classmethod
+    def from_state(cls,
+        tensors: Mapping,  # as of `get_state`
+        facts: Mapping,  # as of `get_state`
+    ) -> "HeadClassifier":  # with the same predictions; history and losses are not kept
+        "A fitted head from its state. Raises `KeyError` or `InputError` for what is no state."
+        self = cls(**_unplain(facts["params"]))
+        self.mean_, self.scale_, self.blend_ = np.asarray(tensors["mean"]), np.asarray(tensors["scale"]), Blend(**facts["blend"])
+        self.interactions_ = Interactions(**{f.name: np.asarray(tensors[f"interactions.{f.name}"]) for f in fields(Interactions)})
+        self.anchor_ = None if facts["anchor_C"] is None else Anchor(tensors["anchor.coef"], tensors["anchor.intercept"], facts["anchor_C"], {})
+        self.members_ = [_loaded(spec, tensors, f"member_{i}.") for i, spec in enumerate(facts["networks"])]
+        self.classes_, self.n_features_in_ = np.array(facts["classes"], facts["classes_dtype"]), facts["n_features"]
+        self.feature_hash_, self.meta_, self.history_ = facts["feature_hash"], facts["meta"], pd.DataFrame(columns=_HISTORY)
+        return self
+
+
+def _loaded(spec, tensors, prefix: str):
+    "A network of this geometry with these weights."
+    net = build_network(spec, 0)
+    net.load_state_dict({k.removeprefix(prefix): torch.as_tensor(v) for k, v in tensors.items() if k.startswith(prefix)})
+    return net.eval()
+
+# %% ../../nbs/27_estimator.ipynb #c016
+def _plain(name: str, value):
+    "A parameter as JSON can hold it."
+    if name == "class_weight" and isinstance(value, Mapping): return {"labels": _listed(value), "weights": [float(w) for w in value.values()]}
+    if name == "metric" and not isinstance(value, str): return resolve_metric(value).name
+    if name == "random_state" and not isinstance(value, (int, np.integer)): return None
+    if name == "meta" and value is not None: return {k: _listed(v) if isinstance(v, (list, tuple, np.ndarray)) else v for k, v in value.items()}
+    return _listed(value) if isinstance(value, (list, tuple, np.ndarray)) else value.item() if isinstance(value, np.generic) else value
+
+
+def _listed(values) -> list: return [v.item() if isinstance(v, np.generic) else v for v in values]
+
+
+def _unplain(params: Mapping) -> dict:
+    weight = params.get("class_weight")
+    return {**params, **({"class_weight": dict(zip(weight["labels"], weight["weights"]))} if isinstance(weight, Mapping) else {})}
+
+# %% ../../nbs/27_estimator.ipynb #c018
+class HeadClassifier(_Fit, _Ask, _State, ClassifierMixin, BaseEstimator):
     "A head for activations. After `fit`: `classes_`, `anchor_`, `members_` (networks), `blend_`, `history_`, `n_params_`, `params_per_example_`."
 
     def __init__(self,
@@ -247,7 +301,7 @@ class HeadClassifier(_Fit, _Ask, ClassifierMixin, BaseEstimator):
         n_ensemble: int = 5,  # networks, one a fold; 1: a single split
         n_epochs: int = 100,  # of each network, at most
         learning_rate: float = 2e-3,  # of AdamW
-        weight_decay: float = 1e-2,  # of AdamW
+        weight_decay: float = .3,  # of AdamW, which multiplies it by the learning rate
         batch_size: int = 64,  # rows a step, at most
         p_drop: float | None = None,  # dropout; None: .3 of the mlp, .1 of the cnn
         width_cap: int | None = None,  # "seed": the widest layer; None: 128 of the mlp, 64 of the cnn

@@ -25,7 +25,7 @@ class Training:
     "How networks are trained."
     n_epochs: int = 100  # at most
     learning_rate: float = 2e-3  # of AdamW
-    weight_decay: float = 1e-2  # of AdamW
+    weight_decay: float = .3  # of AdamW, which multiplies it by the learning rate
     batch_size: int = 64  # rows a step, at most
     early_stopping: bool = True  # False: all epochs are run; the best weights are kept all the same
     patience: int = 10  # epochs without an improvement that are waited for
@@ -149,7 +149,8 @@ def train_network(
     X, y, shift = torch.as_tensor(X).to(device), torch.as_tensor(codes).long().to(device), _tensor(offset, device)
     watched = None if validation is None else _watched(*validation)
     net.to(device)
-    opt = torch.optim.AdamW(net.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    fused = torch.device(device).type in ("cpu", "cuda")  # one kernel a step: half the time of small networks
+    opt = torch.optim.AdamW(net.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=fused)
     if watched and offset is not None: _note(history, best, net, 0, math.nan, _validation(net, *watched, metric), after_epoch)
     with _seeded(random_state):
         for epoch in range(1, training.n_epochs + 1):
