@@ -92,9 +92,10 @@ def load_artifacts(
     path = _beside(prefix, ".safetensors")
     if not path.is_file(): raise MissingFileError(f"there is no file {path}")
     if hash_file(path) != facts["weights"]: raise StoreError(f"{path} is not the file that the .json beside it describes: save both again")
-    tensors, _ = load_tensors(path, _SCHEMA, "pt")
-    if check_choice(facts["kind"], ("head", "network"), "kind") == "network": return _build(path, facts["model"], tensors).to(target)
-    head = HeadClassifier.from_state(tensors, facts["model"])
+    if check_choice(facts["kind"], ("head", "network"), "kind") == "network":
+        return _build(path, facts["model"], load_tensors(path, _SCHEMA, "pt")[0]).to(target)
+    try: head = HeadClassifier.from_state(load_tensors(path, _SCHEMA)[0], facts["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as e: raise _no_pair(path, e) from None
     for network in head.members_: network.to(target)
     return head
 
@@ -105,9 +106,13 @@ def _build(path: Path, spec: Mapping, tensors: Mapping):
         network = _NETWORKS[check_choice(spec.get("model_type"), _NETWORKS, "model_type")].from_spec(spec)
         network.load_state_dict(tensors)
     except (InputError, RuntimeError) as e:
-        said = "; ".join(line.strip() for line in str(e).splitlines()[:2])  # torch lists every tensor
-        raise StoreError(f"{path} and its description do not fit together: {said}") from None
+        raise _no_pair(path, e) from None
     return network.eval()
+
+
+def _no_pair(path: Path, e: Exception) -> StoreError:
+    said = "; ".join(line.strip() for line in str(e).splitlines()[:2])  # torch lists every tensor
+    return StoreError(f"{path} and its description do not fit together: {'no ' if isinstance(e, KeyError) else ''}{said}")
 
 # %% ../../nbs/28a_artifacts.ipynb #c012
 def _load_original(prefix, facts: Mapping):
