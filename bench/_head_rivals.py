@@ -187,7 +187,7 @@ VARIANTS = {  # key -> settings of a head
     "ours": {}, "no anchor": {"anchor": None}, "blend": {"anchor": "blend"}, "from logistic": {"anchor": "logistic"},
     "no interactions": {"max_interactions": 0}, "seed sizes": {"sizing": "seed"}, "exact sizes": {"sizing": "exact"},
     "one member": {"n_ensemble": 1},
-    "cnn": {"model_type": "cnn"}, "cnn, no anchor": {"model_type": "cnn", "anchor": None},
+    "cnn": {"model_type": "cnn"}, "cnn, one, no anchor": {"model_type": "cnn", "anchor": None, "n_ensemble": 1},
 }
 OURS = {key: Contestant(f"k2nb, {key}" if kw else "k2nb", head(**kw), "estimator", kw) for key, kw in VARIANTS.items()}
 CONTESTANTS = {**RIVALS, **OURS}
@@ -206,6 +206,6 @@ def fingerprint(key: str) -> str:
     "What a contestant's result depends on besides the task: its code, its settings, and the libraries. Results are kept under it."
     import sklearn, torch
     who = CONTESTANTS[key]
-    code = [inspect.getsource(f) for f in (splits, macro_auc, _columns, _sklearn, _pulled, who.fit)]
+    code = [inspect.getsource(f) for f in (splits, macro_auc, _columns, _sklearn, who.fit, *[_pulled] * (who.source == "cnn"))]
     facts = [code, _code(who.source, {}), who.settings, sklearn.__version__, torch.__version__]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
