@@ -28,7 +28,7 @@ QUICK = ("wine", "linear 300x2304", "k2-tiny pair stacked")
 MAIN = ("lr", "lr-accuracy", "svm", "svm-tuned", "boosting", "recipe", "ours")  # on every task but the stacked
 ABLATED = ("wine", "linear 300x2304", "linear 2000x768", "xor features", "xor directions", "k2-tiny concept", "minilm roles")
 ABLATIONS = ("no anchor", "blend", "from logistic", "no interactions", "seed sizes", "exact sizes", "one member")  # the first seed only
-STACKED = ("lr", "svm", "recipe", "recipe-cnn", "ours", "cnn", "cnn, one, no anchor")  # the first seed only
+STACKED = ("lr", "lr-accuracy", "svm", "svm-tuned", "recipe", "recipe-cnn", "ours", "cnn", "cnn, one, no anchor")  # the first seed only
 # rival -> its contestants, of which the stronger counts
 WAYS = {"LogReg": ("lr", "lr-accuracy"), "SVC": ("svm", "svm-tuned"), "HistGB": ("boosting",), "recipe": ("recipe",)}
 
