@@ -241,7 +241,7 @@ class _State:
         self._insist_fitted()
         tensors = {"mean": self.mean_, "scale": self.scale_, **{f"interactions.{k}": v for k, v in vars(self.interactions_).items()}}
         if self.anchor_ is not None: tensors |= {"anchor.coef": self.anchor_.coef, "anchor.intercept": self.anchor_.intercept}
-        for i, net in enumerate(self.members_): tensors |= {f"member_{i}.{k}": v.numpy() for k, v in net.state_dict().items()}
+        for i, net in enumerate(self.members_): tensors |= {f"member_{i}.{k}": v.cpu().numpy() for k, v in net.state_dict().items()}
         facts = {"params": {k: _plain(k, v) for k, v in self.get_params(deep=False).items()}, "classes": self.classes_.tolist(),
                  "classes_dtype": self.classes_.dtype.str, "networks": [net.spec() for net in self.members_], "blend": vars(self.blend_),
                  "anchor_C": None if self.anchor_ is None else self.anchor_.C, "n_features": self.n_features_in_,
@@ -296,7 +296,7 @@ class HeadClassifier(_Fit, _Ask, _State, ClassifierMixin, BaseEstimator):
         meta: Mapping | None = None,  # layers, parts and hidden_size of the columns, which a cnn needs; None: what X knows
         anchor: str | None = "blend",  # "blend"; "logistic": networks are trained on top of the regression, from zero; None: networks alone
         max_interactions: int = 50,  # products of two features that a score test lets in, at most; 0: none (they need an anchor)
-        sizing: str = "seed",  # widths: "seed" (Plug's formula) or "exact" (the parameters that are asked for)
+        sizing: str = "exact",  # widths: "exact" (the parameters that are asked for) or "seed" (Plug's formula)
         target_ratio: float = 5.,  # parameters an example that are aimed at
         n_ensemble: int = 5,  # networks, one a fold; 1: a single split
         n_epochs: int = 100,  # of each network, at most
