@@ -66,7 +66,8 @@ def find_interactions(
     alpha: float = .01,  # chance that anything is taken where there is nothing
 ) -> Interactions:  # perhaps none
     "Products that the regression lacks, the strongest first. Raises `InputError` for `most` below 0."
-    if isinstance(most, bool) or not hasattr(most, "__index__") or most < 0: raise InputError(f"most must be a whole number ≥ 0, got {most!r}")
+    if isinstance(most, bool) or not hasattr(most, "__index__") or most < 0:
+        raise InputError(f"most must be a whole number ≥ 0, got {most!r}")
     rows = np.isfinite(held_out).all(axis=1)
     n, d, C = int(rows.sum()), X.shape[1], held_out.shape[1]
     most = min(most, n // 20)
@@ -78,5 +79,5 @@ def find_interactions(
     best = best[np.argsort(-t[best], kind="stable")]
     best = best[t[best] > norm.isf(alpha / 2 / tests)]
     products = (X[:, i[best]] * X[:, j[best]]).astype(np.float64)
-    scale = products.std(axis=0)
-    return Interactions(i[best], j[best], products.mean(axis=0).astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32), t[best])
+    mean, scale = products.mean(axis=0), products.std(axis=0)
+    return Interactions(i[best], j[best], mean.astype(np.float32), np.where(scale > 0, scale, 1).astype(np.float32), t[best])

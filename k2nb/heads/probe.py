@@ -72,7 +72,7 @@ def _chosen(keys: list, layers, parts) -> list:
     return sorted((k for k in keys if k[1] in parts and (k[1] == "emb" or k[0] in layers)), key=lambda k: (k[0], parts.index(k[1])))
 
 # %% ../../nbs/29_probe.ipynb #c008
-_STRENGTHS = STRENGTHS[:7]  # C from .0001 to 1: what is weaker still serves no probe, and takes longest
+_STRENGTHS = STRENGTHS[:9]  # C from .0001 to 20: weaker penalties take longest and change no score
 
 
 def _linear_probe(Z, codes, groups, random_state) -> tuple[np.ndarray, Callable]:

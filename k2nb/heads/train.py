@@ -41,7 +41,8 @@ class Training:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("learning_rate", "weight_decay", "min_delta", "contrastive_weight", "temperature"):
             value, zero = getattr(self, name), name not in ("learning_rate", "temperature")
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0 or not (value or zero):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or not (value or zero):
                 raise InputError(f"{name} must be a number {'of at least' if zero else 'above'} 0, got {value!r}")
         resolve_metric(self.metric)
 
