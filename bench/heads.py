@@ -1,6 +1,6 @@
 """How well k2nb's heads classify, beside LogisticRegressionCV, an RBF-SVM, HistGradientBoosting and the recipe of the original.
 
-    OMP_NUM_THREADS=1 python bench/heads.py                 # writes the section of bench/README.md
+    OMP_NUM_THREADS=1 python bench/heads.py                 # about half an hour on two cores; writes the section of bench/README.md
     OMP_NUM_THREADS=1 python bench/heads.py --quick         # a smoke run: three small tasks, one seed, nothing written
     python bench/heads.py --tasks wine digits --only lr ours --seeds 1   # a part; nothing written
 
@@ -77,8 +77,6 @@ def cross_entropy(fitted, X, y) -> float | None:
 
 def run(name: str, key: str, seed: int, shuffled: bool, folder: str, quick: bool) -> list[dict]:
     "Fit a contestant on each training part, judge it on the rest."
-    import torch
-    torch.set_num_threads(1)
     t = task_of(name, folder, quick)
     y = np.random.default_rng([9, seed]).permutation(t.y) if shuffled else t.y
     out = []
@@ -91,6 +89,14 @@ def run(name: str, key: str, seed: int, shuffled: bool, folder: str, quick: bool
             auc, right = macro_auc(y[test], fitted.scores(t.X[test]), fitted.classes), float(np.mean(fitted.predict(t.X[test]) == y[test]))
             out.append({"auc": auc, "accuracy": right, "loss": cross_entropy(fitted, t.X[test], y[test]), "seconds": seconds})
     return out
+
+
+def ready_worker() -> None:
+    "Import the heads at once, so that what a worker runs is what stood there when the results' names were made."
+    import torch
+
+    import k2nb.heads.estimator  # noqa: F401
+    torch.set_num_threads(1)
 
 
 def same_as_default(key: str) -> bool:
@@ -133,7 +139,7 @@ def collect(units, folder: Path, quick: bool, jobs: int):
         else: todo[u] = path
     print(f"{len(ready)} results from the cache, {len(todo)} to compute", flush=True)
     failed = []
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=ready_worker) as pool:
         futures = {pool.submit(run, *u, str(folder), quick): u for u in todo}
         for f in as_completed(futures):
             u = futures[f]
