@@ -24,6 +24,7 @@ from .sizing import exact_widths, seed_widths
 
 # %% ../../nbs/20_heads.ipynb #c004
 _all_ = ["HeadClassifier", "PlugClassifier", "PlugContrastiveCNN", "bootstrap_interval", "cross_validate", "exact_widths",
-         "find_interactions", "fit", "load_artifacts", "plot_calibration", "plot_confusion", "plot_history", "plot_layers", "plot_precision_recall",
+         "find_interactions", "fit",
+         "load_artifacts", "plot_calibration", "plot_confusion", "plot_history", "plot_layers", "plot_precision_recall",
          "plot_roc",
          "predict", "probe_layers", "resolve_metric", "save_artifacts", "seed_widths", "supervised_contrastive"]

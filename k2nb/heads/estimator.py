@@ -231,7 +231,7 @@ def _unplain(params: Mapping) -> dict:
 
 # %% ../../nbs/27_estimator.ipynb #c014
 class HeadClassifier(_Fit, _Ask, _State, ClassifierMixin, BaseEstimator):
-    "A head. Fitted: `classes_`, `anchor_`, `interactions_`, `members_` (networks), `blend_`, `history_`, `n_params_`, `params_per_example_`."
+    "A head. Fitted: `classes_`, `anchor_`, `interactions_`, `members_` (networks), `blend_`, `history_`, `n_params_`, …"
 
     def __init__(self,
         model_type: str = "mlp",  # the networks: "mlp" (`PlugClassifier`) or "cnn" (`PlugContrastiveCNN`)
