@@ -294,7 +294,7 @@ def plot_confusion(
     ax.set_yticks(range(k), names, size=8)
     ax.set_xticks(range(k), names, size=8, rotation=0 if max(map(len, names)) * k < 9 * side else 90)
     ax.tick_params(length=0)
-    ax.set_ylabel("true", size=9)
+    ax.set_ylabel("true", size=9, labelpad=8)
     ax.set_xlabel("predicted", size=9)
     _margins(ax, np.diag(count) / np.maximum(row, 1), np.diag(count) / np.maximum(column, 1), row, column, size)
     _titled(ax, title, note)
