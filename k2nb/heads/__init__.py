@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['HeadClassifier', 'PlugClassifier', 'PlugContrastiveCNN', 'bootstrap_interval', 'cross_validate', 'exact_widths',
-           'find_interactions', 'fit', 'load_artifacts', 'plot_calibration', 'plot_confusion', 'plot_history',
-           'plot_layers', 'plot_precision_recall', 'plot_roc', 'predict', 'probe_layers', 'resolve_metric',
-           'save_artifacts', 'seed_widths', 'supervised_contrastive']
+           'fit', 'load_artifacts', 'plot_calibration', 'plot_confusion', 'plot_history', 'plot_layers',
+           'plot_precision_recall', 'plot_roc', 'predict', 'probe_layers', 'resolve_metric', 'save_artifacts',
+           'seed_widths', 'supervised_contrastive']
 
 # %% ../../nbs/20_heads.ipynb #c003
 from .artifacts import load_artifacts, predict, save_artifacts
@@ -15,7 +15,6 @@ from .cnn import PlugContrastiveCNN, supervised_contrastive
 from .crossval import cross_validate, fit
 from .estimator import HeadClassifier
 from .history import plot_history
-from .interactions import find_interactions
 from .mlp import PlugClassifier
 from .plots import plot_confusion, plot_precision_recall, plot_roc
 from .probe import plot_layers, probe_layers
@@ -24,7 +23,6 @@ from .sizing import exact_widths, seed_widths
 
 # %% ../../nbs/20_heads.ipynb #c004
 _all_ = ["HeadClassifier", "PlugClassifier", "PlugContrastiveCNN", "bootstrap_interval", "cross_validate", "exact_widths",
-         "find_interactions", "fit",
-         "load_artifacts", "plot_calibration", "plot_confusion", "plot_history", "plot_layers", "plot_precision_recall",
+         "fit", "load_artifacts", "plot_calibration", "plot_confusion", "plot_history", "plot_layers", "plot_precision_recall",
          "plot_roc",
          "predict", "probe_layers", "resolve_metric", "save_artifacts", "seed_widths", "supervised_contrastive"]

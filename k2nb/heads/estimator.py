@@ -21,7 +21,7 @@ from .anchor import Anchor, Blend, fit_anchor, fit_blend
 from .cnn import PlugContrastiveCNN
 from .ensemble import Schooling, build_network, class_weights, standardiser, train_ensemble
 from .inputs import Task, align, check_features, encode, feature_hash, grid_shape, join, read_features
-from .interactions import Interactions, find_interactions, no_interactions
+from .interactions import Interactions, interactions, with_interactions
 from .mlp import PlugClassifier
 from .scoring import resolve_metric
 from .splits import inner_splits
@@ -53,13 +53,10 @@ def _folds(head, task: Task, n_given: int, seed: int) -> tuple[list, list]:
 def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, Interactions, np.ndarray]:
     "The regression of the first n rows, products that better it, and (all rows, C) what it says of rows it did not see; NaN of others."
     codes, weights = codes[:n], None if weights is None else weights[:n]
-    anchor, found = fit_anchor(Z[:n], codes, folds, weights), no_interactions()
-    if anchor.held_out is None: return anchor, found, np.vstack([np.full((n, len(anchor.coef)), np.nan), anchor.logits(Z[n:])])
-    products = find_interactions(Z[:n], codes, anchor.held_out, head.max_interactions)
-    if len(products):
-        more = fit_anchor(products.append(Z[:n]), codes, folds, weights)
-        if more.losses[more.C] < anchor.losses[anchor.C]: anchor, found, Z = more, products, products.append(Z)
-    return anchor, found, np.vstack([anchor.held_out, anchor.logits(Z[n:])])
+    anchor = fit_anchor(Z[:n], codes, folds, weights)
+    anchor, found = with_interactions(Z[:n], codes, anchor, folds, weights, head.max_interactions)
+    blind = np.full((n, len(anchor.coef)), np.nan) if anchor.held_out is None else anchor.held_out
+    return anchor, found, np.vstack([blind, anchor.logits(found.append(Z[n:]))])
 
 # %% ../../nbs/27_estimator.ipynb #c008
 _ANCHORS = ("blend", "logistic", None)
@@ -90,7 +87,7 @@ class _Fit:
     def _learn(self, Z, task: Task, n: int, folds, anchor_folds, how: Schooling) -> None:
         "The anchor, the networks and the blend."
         weights = None if how.class_weight is None else how.class_weight[task.codes]
-        self.anchor_, self.interactions_, self.members_, self.history_ = None, no_interactions(), [], pd.DataFrame(columns=_HISTORY)
+        self.anchor_, self.interactions_, self.members_, self.history_ = None, interactions(Z), [], pd.DataFrame(columns=_HISTORY)
         self.blend_ = Blend(0., 1.)
         if check_choice(self.anchor, _ANCHORS, "anchor") is not None:
             self.anchor_, self.interactions_, blind = _anchored(self, Z, task.codes, n, anchor_folds, weights)
