@@ -201,7 +201,7 @@ def _cell(ax, row: int, column: int, line, sure: bool, best: bool, n: int) -> No
     ink, room = INK if sure else "#8A8A8A", n <= 12
     style = {"color": ink, "ha": "center", "va": "center"}
     ax.text(column, row - .16 * room, _number(line.score), size=9 if room else 7, weight="bold" if best else "normal", **style)
-    if room: ax.text(column, row + .22, f"{_number(line.low)}–{_number(line.high)}", size=6.5, **style)
+    if room: ax.text(column, row + .22, f"{_number(line.low)}–{_number(line.high)}", size=7, **style)
 
 
 def _captioned(ax, table, title, note: str):
