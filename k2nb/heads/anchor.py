@@ -149,12 +149,16 @@ def fit_blend(
     network: np.ndarray,  # (n, C) held-out logits of the network
     codes: np.ndarray,  # (n,) int
     weights: np.ndarray | None = None,  # (n,) how much each row counts
+    groups: np.ndarray | None = None,  # (n,) rows of equal value are no evidence of their own: their gains are added up first
     least_t: float = LEAST_T,  # what the gain must exceed, in standard errors
 ) -> Blend:  # with b = 0, and the a that calibrates the anchor, where it does not
     "Weights of the anchor and the network, by rows that neither learned from."
+    if not len(codes): return Blend()
     w = np.ones(len(codes)) if weights is None else np.asarray(weights, float) / np.mean(weights)
+    if not np.abs(network).max() < 1e4: network = np.zeros_like(network)  # it has run away, and is not heard
     (alone,), (a, b) = _weights([anchor], codes, w), _weights([anchor, network], codes, w)
     saved = w * (cross_entropy(alone * anchor, codes) - cross_entropy(a * anchor + b * network, codes))
-    error = saved.std() / np.sqrt(len(saved))
+    each = saved if groups is None else np.bincount(np.unique(groups, return_inverse=True)[1], saved)  # sums of groups
+    error = each.std() * np.sqrt(len(each)) / len(saved)
     t = float(saved.mean() / error) if error > 1e-12 else 0.
     return Blend(float(a), float(b), float(saved.mean()), t) if t > least_t and b > 0 else Blend(float(alone), 0., float(saved.mean()), t)

@@ -42,19 +42,17 @@ def _specified(head, task: Task, n: int) -> dict:
 def _folds(head, task: Task, n_given: int, seed: int) -> tuple[list, list]:
     "Folds of the networks, and of the anchor: the same, but five where networks have one. The last `n_given` rows are validation data."
     n, many, draw = len(task) - n_given, head.n_ensemble, int(rng(seed, "folds").integers(2**31))
-    if isinstance(many, bool) or not hasattr(many, "__index__") or many < 1:
-        raise InputError(f"n_ensemble must be a whole number of at least 1, got {many!r}")
     codes, groups = task.codes[:n], None if task.groups is None else task.groups[:n]
     split = lambda k: inner_splits(codes, k, head.inner_val_split, groups, draw)  # noqa: E731
     if n_given: return [(np.arange(n), np.arange(n, len(task)))], split(5)
     return (split(many), split(many)) if many > 1 else (split(1), split(5))
 
 
-def _anchored(head, Z, codes, n: int, folds, weights) -> tuple[Anchor, Interactions, np.ndarray]:
+def _anchored(head, Z, task: Task, n: int, folds, weights) -> tuple[Anchor, Interactions, np.ndarray]:
     "The regression of the first n rows, products that better it, and (all rows, C) what it says of rows it did not see; NaN of others."
-    codes, weights = codes[:n], None if weights is None else weights[:n]
+    codes, weights, groups = (None if v is None else v[:n] for v in (task.codes, weights, task.groups))
     anchor = fit_anchor(Z[:n], codes, folds, weights)
-    anchor, found = with_interactions(Z[:n], codes, anchor, folds, weights, head.max_interactions)
+    anchor, found = with_interactions(Z[:n], codes, anchor, folds, weights, head.max_interactions, groups)
     blind = np.full((n, len(anchor.coef)), np.nan) if anchor.held_out is None else anchor.held_out
     return anchor, found, np.vstack([blind, anchor.logits(found.append(Z[n:]))])
 
@@ -73,7 +71,7 @@ class _Fit:
         "Learn. Raises `InputError` for features or labels that are not whole, one class, a bad parameter."
         task = join(X, y, groups=groups, meta=self.meta)
         n = len(task)
-        if validation_data is not None: task = _with_validation(task, *validation_data)
+        if validation_data is not None: task = _with_validation(task, validation_data)
         how, bar = self._schooling(task)
         self.mean_, self.scale_ = standardiser(task.X[:n], self.standardize)
         folds, anchor_folds = _folds(self, task, len(task) - n, how.seed)
@@ -90,7 +88,7 @@ class _Fit:
         self.anchor_, self.interactions_, self.members_, self.history_ = None, interactions(Z), [], pd.DataFrame(columns=_HISTORY)
         self.blend_ = Blend(0., 1.)
         if check_choice(self.anchor, _ANCHORS, "anchor") is not None:
-            self.anchor_, self.interactions_, blind = _anchored(self, Z, task.codes, n, anchor_folds, weights)
+            self.anchor_, self.interactions_, blind = _anchored(self, Z, task, n, anchor_folds, weights)
             self.blend_ = Blend()
             if not folds: return  # nothing can be held out: the regression it is
         offset = np.where(np.isnan(blind), self.anchor_.logits(self.interactions_.append(Z)), blind) if self.anchor == "logistic" else None
@@ -99,23 +97,28 @@ class _Fit:
         self.members_, history, said = train_ensemble(Z, task.codes, folds, spec, self.n_ensemble, offset, how)
         self.history_ = pd.DataFrame(history, columns=_HISTORY)
         if self.anchor == "logistic": self.blend_ = Blend(1., 1.)
-        elif self.anchor: self.blend_ = _blended(blind, said, task.codes, weights)
+        elif self.anchor: self.blend_ = _blended(blind, said, task, weights)
 
 
 _HISTORY = ["member", "epoch", "train_loss", "val_loss", "val_metric"]
 
 
-def _blended(blind, said, codes, weights) -> Blend:
+def _blended(blind, said, task: Task, weights) -> Blend:
     both = np.isfinite(blind).all(axis=1) & np.isfinite(said).all(axis=1)
-    return fit_blend(blind[both], said[both], codes[both], None if weights is None else weights[both])
+    return fit_blend(blind[both], said[both], task.codes[both], *(None if v is None else v[both] for v in (weights, task.groups)))
 
 
-def _with_validation(task: Task, X, y) -> Task:
+def _with_validation(task: Task, validation_data) -> Task:
     "The task with validation rows behind its own."
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+        raise InputError(f"validation_data must be a pair (X, y), got {type(validation_data).__name__}")
+    X, y = validation_data
     more = read_features(X, task.features.meta)
     check_features(more, task.X.shape[1], feature_hash(task.features), "the training part")
     codes = encode(align(more, y, "validation labels"), task.classes)
-    return Task(replace(task.features, X=np.vstack([task.X, more.X]), ids=None), np.append(task.codes, codes), task.classes, task.groups)
+    features, groups = replace(task.features, X=np.vstack([task.X, more.X]), ids=None), task.groups
+    if groups is not None: groups = np.append(groups, groups.max() + 1 + np.arange(len(codes)))
+    return Task(features, np.append(task.codes, codes), task.classes, groups)
 
 # %% ../../nbs/27_estimator.ipynb #c009
 class _Ask:
@@ -263,11 +266,13 @@ class HeadClassifier(_Fit, _Ask, _State, ClassifierMixin, BaseEstimator):
 
     def _schooling(self, task: Task) -> tuple:
         "Checked settings of the networks, and the bar that shows them."
-        own = {f.name: getattr(self, f.name) for f in fields(Training)}
+        own, many = {f.name: getattr(self, f.name) for f in fields(Training)}, self.n_ensemble
+        if isinstance(many, bool) or not hasattr(many, "__index__") or many < 1:
+            raise InputError(f"n_ensemble must be a whole number of at least 1, got {many!r}")
         seed = int(rng(_generator(self.random_state)).integers(2**31))
         weight = class_weights(self.class_weight, task.codes, task.classes)
         training = Training(**own | {"metric": resolve_metric(self.metric, task.classes)})
-        bar = progress(None, "fitting heads", self.n_ensemble * self.n_epochs, self.progress, "epoch")
+        bar = progress(None, "fitting heads", many * self.n_epochs, self.progress, "epoch")
         step = lambda i, row: bar.update(i * self.n_epochs + row["epoch"] - bar.n)  # noqa: E731  a network may stop early
         return Schooling(training, weight, choose_device(self.device), seed, step), bar
 

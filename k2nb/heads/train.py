@@ -41,7 +41,7 @@ class Training:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("learning_rate", "weight_decay", "min_delta", "contrastive_weight", "temperature"):
             value, zero = getattr(self, name), name not in ("learning_rate", "temperature")
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
             if not number or value < 0 or not (value or zero):
                 raise InputError(f"{name} must be a number {'of at least' if zero else 'above'} 0, got {value!r}")
         resolve_metric(self.metric)
@@ -68,7 +68,8 @@ def _epoch(net, opt, X, y, offset, weight, t: Training) -> float:
     total = 0.
     for rows in batches(len(X), t.batch_size):
         logits, embedding = _forward(net, X[rows])
-        loss = cross_entropy(logits if offset is None else logits + offset[rows], y[rows], weight)
+        loss = cross_entropy(logits if offset is None else logits + offset[rows], y[rows], reduction="none")
+        loss = (loss if weight is None else loss * weight[y[rows]]).mean()
         if embedding is not None and t.contrastive_weight:
             loss = loss + t.contrastive_weight * supervised_contrastive(embedding, y[rows], t.temperature)
         opt.zero_grad(set_to_none=True)
