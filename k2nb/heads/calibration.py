@@ -56,7 +56,7 @@ def calibration_bins(
 ):  # DataFrame, a row a bin: n, least, most, mean (of the probabilities), share, low, high; attrs: label, ece, ece_if_true, brier
     "Probabilities beside what came true, in bins of equal counts. Raises `InputError` as `plot_roc`."
     import pandas as pd
-    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+    if isinstance(bins, bool) or not isinstance(bins, (int, np.integer)) or bins < 1:
         raise InputError(f"bins must be a whole number from 1, got {bins!r}")
     told = _told(y, proba, classes, X)
     p, came, name = _asked(told, label)

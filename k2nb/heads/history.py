@@ -29,6 +29,7 @@ def _runs(history) -> tuple[Any, list]:
 def _kept(run, metric) -> Any:
     "The line of the epoch whose weights were kept; None where nothing was held out."
     there = [c for c in ("val_metric", "val_loss") if c in run and run[c].notna().any()]
+    if len(there) == 2 and run.val_metric.equals(run.val_loss): there = ["val_loss"]  # the loss was watched, and smaller is better
     order = run.dropna(subset=there).sort_values(there, ascending=[c == "val_loss" or metric == "loss" for c in there], kind="stable")
     return order.index[0] if there and len(order) else None
 
