@@ -149,7 +149,17 @@ def sphinx(src, out):
             taken.add(m.group(1))
             return m.group() if new else ""
         text = re.sub(r'<span class="short" id="([^"]+)"></span>', once, text)
-        path.write_text(slim(text), encoding="utf-8")
+        path.write_text(one_sprite(slim(text), out), encoding="utf-8")
+
+
+def one_sprite(text, out):
+    "A page whose icons come from a script that all pages share: the theme writes all of them, six kilobytes, into each."
+    icons = re.search(r'<svg xmlns="http://www.w3.org/2000/svg" style="display: none;">.*?\n</svg>', text, re.DOTALL)
+    if not icons: return text
+    script = f"document.currentScript.insertAdjacentHTML('beforebegin', {json.dumps(icons.group())});\n"
+    (out / "_static" / "icons.js").write_text(script, encoding="utf-8")
+    root = re.search(r'<html[^>]* data-content_root="([^"]*)"', text).group(1)
+    return text.replace(icons.group(), f'<script src="{root}_static/icons.js"></script>', 1)
 
 
 def slim(text):

@@ -1,5 +1,5 @@
 """The texts that the search page quotes, as a script: a page that is opened from a file may not fetch another."""
-import json
+import base64, gzip, json
 
 from bs4 import BeautifulSoup, NavigableString
 
@@ -22,5 +22,13 @@ def write_texts(html):
         if path.name == "search.html": continue
         main = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one('[role="main"]')
         if main: texts[path.relative_to(html).as_posix()] = anchored(main)
-    script = f"var SearchTexts = {json.dumps(texts, ensure_ascii=False)};\n"
-    (html / "_static" / "search-texts.js").write_text(script, encoding="utf-8")
+    (html / "_static" / "search-texts.js").write_text(f'var SearchTexts = "{packed(texts)}";\n', encoding="utf-8")
+
+
+def packed(data):
+    "JSON, gzip and base64: a third of its size as it stands. No time is kept, so that equal texts give equal bytes."
+    return base64.b64encode(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), 9, mtime=0)).decode()
+
+
+def unpacked(text):
+    return json.loads(gzip.decompress(base64.b64decode(text)))

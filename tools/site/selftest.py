@@ -204,9 +204,9 @@ def test_broken_links_and_search_texts():
         (site / "b.html").write_text('<p id="there">B</p>')
         assert links.broken(site) == []
         search.write_texts(site)
-        assert json.loads((site / "_static" / "search-texts.js").read_text()[len("var SearchTexts = ") : -2]) == {
-            "a.html": '<i id="top">A &lt;b></i> b out'
-        }
+        script = (site / "_static" / "search-texts.js").read_text()
+        assert search.unpacked(script[len('var SearchTexts = "') : -3]) == {"a.html": '<i id="top">A &lt;b></i> b out'}
+        assert search.packed({"a": 1}) == search.packed({"a": 1})
         (site / "b.html").write_text(
             '<p id="x"></p><p id="x"></p><a href="c.html">c</a><a href="a.html#no">a</a><img src="p.png"><script src="https://example.org/s.js"></script>'
         )
@@ -235,6 +235,18 @@ def test_slim():
     slim = builder.slim
     line = '<span class="n">x</span><span class="w"> </span><span class="o">=</span> <a><span class="n">y</span></a>'
     assert slim(line) == 'x <span class="o">=</span> <a>y</a>' and slim('<span class="name">x</span>') == '<span class="name">x</span>'
+
+
+def test_one_sprite():
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        (out / "_static").mkdir()
+        icons = '<svg xmlns="http://www.w3.org/2000/svg" style="display: none;">\n<symbol id="a"><svg></svg>\n  </symbol>\n</svg>'
+        page = f'<html lang="en" data-content_root="../">{icons}<p>x</p>'
+        script = '<script src="../_static/icons.js"></script>'
+        assert builder.one_sprite(page, out) == f'<html lang="en" data-content_root="../">{script}<p>x</p>'
+        assert json.dumps(icons) in (out / "_static" / "icons.js").read_text()
+        assert builder.one_sprite("<p>x</p>", out) == "<p>x</p>"
 
 
 def test_strangers_files_stay():
