@@ -22,10 +22,10 @@ def standardiser(
     X: np.ndarray,  # (n, d) training rows
     standardize: bool = True,  # False: columns stay as they are
 ) -> tuple[np.ndarray, np.ndarray]:  # (d,) mean and (d,) scale, float32: (X − mean) / scale
-    "Mean and standard deviation of each column; a constant column has scale 1."
+    "Mean and standard deviation of each column. A constant column has scale infinity: nothing is known of it, and it is 0 whatever comes."
     if not standardize: return np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
     mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-    return mean.astype(np.float32), np.where(std > 1e-7 * np.abs(mean) + 1e-30, std, 1).astype(np.float32)
+    return mean.astype(np.float32), np.where(std > 1e-7 * np.abs(mean) + 1e-30, std, np.inf).astype(np.float32)
 
 
 def class_weights(

@@ -69,6 +69,7 @@ class _Fit:
         validation_data: tuple | None = None,  # (X, y) that stop the networks and weigh them; None: parts of the rows
     ) -> "HeadClassifier":  # self
         "Learn. Raises `InputError` for features or labels that are not whole, one class, a bad parameter."
+        self.__dict__.pop("classes_", None)  # what fails or is interrupted half-way is no fitted head
         task = join(X, y, groups=groups, meta=self.meta)
         n = len(task)
         if validation_data is not None: task = _with_validation(task, validation_data)
@@ -186,7 +187,8 @@ class _State:
         facts = {"params": {k: _plain(k, v) for k, v in self.get_params(deep=False).items()}, "classes": self.classes_.tolist(),
                  "classes_dtype": self.classes_.dtype.str, "networks": [net.spec() for net in self.members_], "blend": vars(self.blend_),
                  "anchor_C": None if self.anchor_ is None else self.anchor_.C, "n_features": self.n_features_in_,
-                 "feature_hash": self.feature_hash_, "meta": _plain("meta", self.meta_)}
+                 "feature_hash": self.feature_hash_, "meta": _plain("meta", self.meta_),
+                 "feature_names": self.feature_names_in_.tolist() if hasattr(self, "feature_names_in_") else None}
         return tensors, facts
 
     @classmethod
@@ -203,6 +205,7 @@ class _State:
         self.members_ = [_loaded(spec, tensors, f"member_{i}.") for i, spec in enumerate(facts["networks"])]
         self.classes_, self.n_features_in_ = np.array(facts["classes"], facts["classes_dtype"]), facts["n_features"]
         self.feature_hash_, self.meta_, self.history_ = facts["feature_hash"], facts["meta"], pd.DataFrame(columns=_HISTORY)
+        if facts.get("feature_names") is not None: self.feature_names_in_ = np.array(facts["feature_names"], object)
         return self
 
 
