@@ -72,6 +72,9 @@ def _own_folds(splitter, codes: np.ndarray, groups) -> list[tuple[np.ndarray, np
         train, test = (_rows(rows, len(codes), f"{what} part of fold {i}") for rows, what in zip(pair, ("the training", "the test")))
         both = np.intersect1d(train, test)
         if len(both): raise InputError(f"fold {i} of splitter trains on what it tests: {len(both)} rows, the first is row {both[0]}")
+        many = 0 if groups is None else len(np.intersect1d(np.asarray(groups)[train], np.asarray(groups)[test]))
+        if many: raise InputError(f"fold {i} of splitter tests {many} groups that it trains on too: take one that keeps groups whole, "
+                                  "such as GroupKFold, or leave groups out")
         out.append((train, test))
     return out
 
