@@ -63,6 +63,7 @@ def _regression(C: float, tol: float = 1e-3):
 def _fit(model, Z, codes, weights):
     from sklearn.exceptions import ConvergenceWarning
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # many classes of few rows are what people may have
         warnings.simplefilter("ignore", ConvergenceWarning)  # of the weakest penalties, whose solution nears infinity where classes part
         return model.fit(Z, codes, sample_weight=weights)
 
