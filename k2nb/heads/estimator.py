@@ -65,12 +65,13 @@ class _Fit:
     def fit(self,
         X,  # (n, d) features: see `k2nb.heads.inputs.read_features`
         y,  # n labels; joined to X by id where both have ids
-        groups=None,  # (n,) what belongs together and is never divided between learning and validation
+        groups=None,  # (n,) what belongs together and is never divided between learning and validation; None: rows that are copies
         validation_data: tuple | None = None,  # (X, y) that stop the networks and weigh them; None: parts of the rows
     ) -> "HeadClassifier":  # self
         "Learn. Raises `InputError` for features or labels that are not whole, one class, a bad parameter."
         self.__dict__.pop("classes_", None)  # what fails or is interrupted half-way is no fitted head
         task = join(X, y, groups=groups, meta=self.meta)
+        if task.groups is None: task = replace(task, groups=_copies(task.X))
         n = len(task)
         if validation_data is not None: task = _with_validation(task, validation_data)
         how, bar = self._schooling(task)
@@ -107,6 +108,13 @@ _HISTORY = ["member", "epoch", "train_loss", "val_loss", "val_metric"]
 def _blended(blind, said, task: Task, weights) -> Blend:
     both = np.isfinite(blind).all(axis=1) & np.isfinite(said).all(axis=1)
     return fit_blend(blind[both], said[both], task.codes[both], *(None if v is None else v[both] for v in (weights, task.groups)))
+
+
+def _copies(X) -> np.ndarray | None:
+    "(n,) which rows are the same to the bit: one text, several times. None where all differ, or may agree as columns have few values."
+    _, which = np.unique(np.ascontiguousarray(X).view([("", np.void, X.shape[1] * X.itemsize)]).ravel(), return_inverse=True)
+    rows = which.max() + 1
+    return None if rows == len(X) or max(len(np.unique(c)) for c in X[:, :20].T) < rows / 2 else which
 
 
 def _with_validation(task: Task, validation_data) -> Task:
