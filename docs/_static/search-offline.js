@@ -3,9 +3,11 @@
 (() => {
   const root = new URL(document.documentElement.dataset.content_root, location.href).href;
   const fetched = window.fetch.bind(window);
-  window.fetch = (url, ...rest) => {
-    const name = new URL(url, location.href).href.replace(root, "").split("#")[0];
-    if (!Object.hasOwn(SearchTexts, name)) return fetched(url, ...rest);
-    return Promise.resolve(new Response(`<div role="main">${SearchTexts[name]}</div>`));
+  const packed = Uint8Array.from(atob(SearchTexts), (c) => c.charCodeAt(0));
+  const texts = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  window.fetch = async (url, ...rest) => {
+    const name = new URL(url, location.href).href.replace(root, "").split("#")[0], known = await texts;
+    if (!Object.hasOwn(known, name)) return fetched(url, ...rest);
+    return new Response(`<div role="main">${known[name]}</div>`);
   };
 })();

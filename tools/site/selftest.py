@@ -237,6 +237,26 @@ def test_slim():
     assert slim(line) == 'x <span class="o">=</span> <a>y</a>' and slim('<span class="name">x</span>') == '<span class="name">x</span>'
 
 
+def test_smaller_png():
+    import io
+    import numpy as np
+    from PIL import Image
+
+    def png(a):
+        out = io.BytesIO()
+        Image.fromarray(a).save(out, "png", compress_level=0)
+        return out.getvalue()
+
+    def read(data): return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
+
+    g = np.random.default_rng(0)
+    for a in (g.integers(0, 256, (64, 64, 3)), np.arange(64 * 64 * 3).reshape(64, 64, 3) // 64, np.full((9, 9, 3), 7)):
+        data = png(a.astype(np.uint8))
+        new = builder.smaller_png(data)
+        assert len(new) <= len(data) and np.abs(read(new) - read(data)).max() <= 24
+        assert builder.smaller_png(data) == new
+
+
 def test_one_sprite():
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
