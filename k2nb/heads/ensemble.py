@@ -36,7 +36,9 @@ def class_weights(
     "What a row of each class counts. Raises `InputError` for weights that are missing, unknown, negative or all zero."
     if class_weight is None: return None
     counts, labels = np.bincount(codes, minlength=len(classes)), classes.tolist()
-    if isinstance(class_weight, str): w = len(codes) / counts if check_choice(class_weight, ("balanced",), "class_weight") else None
+    if isinstance(class_weight, str):
+        check_choice(class_weight, ("balanced",), "class_weight")
+        w = 1 / counts
     elif isinstance(class_weight, Mapping):
         for label in class_weight: check_choice(label, labels, "class_weight's class")
         w = np.array([class_weight.get(c, 1.) for c in labels], float)

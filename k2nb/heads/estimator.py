@@ -89,12 +89,13 @@ class _Fit:
         weights = None if how.class_weight is None else how.class_weight[task.codes]
         self.anchor_, self.interactions_, self.members_, self.history_ = None, interactions(Z), [], pd.DataFrame(columns=_HISTORY)
         self.blend_ = Blend(0., 1.)
-        if check_choice(self.anchor, _ANCHORS, "anchor") is not None:
+        networks = check_choice(self.anchor, _ANCHORS, "anchor") is None or folds  # else nothing can be held out: the regression it is
+        spec = _specified(self, task, len(folds[0][0]) if folds else n) if networks else None  # refused before anything is fitted
+        if self.anchor is not None:
             self.anchor_, self.interactions_, blind = _anchored(self, Z, task, n, anchor_folds, weights)
             self.blend_ = Blend()
-            if not folds: return  # nothing can be held out: the regression it is
+            if not networks: return
         offset = np.where(np.isnan(blind), self.anchor_.logits(self.interactions_.append(Z)), blind) if self.anchor == "logistic" else None
-        spec = _specified(self, task, len(folds[0][0]) if folds else n)
         folds = folds or [(np.arange(n), np.arange(0))]
         self.members_, history, said = train_ensemble(Z, task.codes, folds, spec, self.n_ensemble, offset, how)
         self.history_ = pd.DataFrame(history, columns=_HISTORY)
