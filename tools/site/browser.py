@@ -50,7 +50,8 @@ class Visit:
         self.tab.on("console", lambda m: m.type == "error" and self.fault(f"console {m.type}: {m.text}"))
         self.tab.on("pageerror", lambda e: self.fault(f"script error: {e}"))
         self.tab.on("request", lambda r: r.url.startswith((base, "data:", "blob:")) or self.fault(f"asks another host for {r.url}"))
-        self.tab.on("requestfailed", lambda r: self.fault(f"cannot load {r.url}: {r.failure}"))
+        # ERR_ABORTED is the browser's own word for a request that it dropped as the test left the page, and tells nothing of the site
+        self.tab.on("requestfailed", lambda r: "ERR_ABORTED" in str(r.failure) or self.fault(f"cannot load {r.url}: {r.failure}"))
         self.tab.on("response", lambda r: r.status < 400 or self.fault(f"{r.status} for {r.url}"))
 
     def fault(self, what): self.faults.append(f"{self.at}: {what}")
