@@ -13,6 +13,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+UNDRAWN = ".temml-error, span.math:not(:has(math)), div.math:not(.math-wrapper, :has(math))"
+
 
 def missing():
     "Why there can be no test in a browser here, or None."
@@ -128,9 +130,29 @@ def slider(v, page):
 
 
 def math(v):
-    tab = v.open("quantize.html")
-    tab.locator("mjx-container svg").first.wait_for()
-    v.expect(not tab.locator("mjx-merror").count(), "a formula has an error in it")
+    "Formulas are MathML of some height, in the font that comes with them, and none is left as TeX."
+    for page in ("quantize.html", "calibration.html"):
+        tab = v.open(page)
+        tab.locator("math").first.wait_for()
+        tab.evaluate("document.fonts.ready")
+        v.expect(tab.evaluate("document.fonts.check('16px STIX2', 'x')"), "the font of formulas is not there")
+        lines = tab.locator("math[display=block]")
+        lines.first.scroll_into_view_if_needed()
+        v.expect(lines.first.bounding_box()["height"] > 30, "a formula with a sum is drawn as a line of text")
+        v.shot("math_" + page.removesuffix(".html"))
+
+
+def sidebar(v):
+    "The list of all pages is the same wherever one is; the open page is marked in it, its room unfolded, and its links lead on."
+    tab = v.open("index.html")
+    names = tab.locator(".sidebar-tree a").all_text_contents()
+    tab = v.open("tutorials/activations.html")
+    tree = tab.locator(".sidebar-tree")
+    v.expect(tree.locator("a").all_text_contents() == names, "the list of all pages is not that of the home page")
+    v.expect(tree.locator("li.current-page > a.current").count() == 1, "the open page is not marked in the list of all pages")
+    v.expect(tree.locator("li.current-page").is_visible(), "the open page's part of the list is folded")
+    tree.locator("a", has_text="Get started").click()
+    tab.wait_for_url("**/get_started.html*")
 
 
 def themes(v):
@@ -150,6 +172,7 @@ def every_page(v, folder, name):
         tab.wait_for_timeout(50)
         wide = tab.evaluate(TOO_WIDE)
         v.expect(wide <= 0, f"wider than the {name}'s window by {wide} pixels")
+        if raw := tab.locator(UNDRAWN).count(): v.fault(f"{raw} formulas are not drawn, or have an error in them")
 
 
 def faults(folder):
@@ -160,7 +183,7 @@ def faults(folder):
         browser = p.chromium.launch(executable_path=chromium(), args=FLAGS)
         for base in (http_base, folder.resolve().as_uri() + "/"):
             v = Visit(browser, base)
-            looks = {look.__name__: look for look in (home, symbol, search, math, themes)}
+            looks = {look.__name__: look for look in (home, symbol, search, math, sidebar, themes)}
             looks |= {page: functools.partial(slider, page=page) for page in sliders(folder)}
             for name, look in looks.items():
                 try: look(v)

@@ -12,7 +12,7 @@ ROOT = SITE.parent.parent
 WORK = ROOT / "build" / "site"
 sys.path[:0] = [str(ROOT / "tools"), str(SITE)]
 
-import checks, links, outline, search  # noqa: E402
+import checks, links, outline, search, shrink  # noqa: E402
 from bridge import PageError, address, page  # noqa: E402
 from readme import joined  # noqa: E402
 
@@ -87,7 +87,7 @@ def execute_all(copy):
     data, seen = ROOT.parent / "shared", copy.parent.parent / "shared"
     seen.unlink(missing_ok=True)
     if data.is_dir(): seen.symlink_to(data)
-    jobs = [p for p in sorted(copy.rglob("*.ipynb")) if live(p)]
+    jobs = [p for p in sorted(copy.rglob("*.ipynb"), reverse=True) if live(p)]  # tutorials take longest, and begin
     same = f"{sys.version} {installed} {package} {data.is_dir()}"
     keys = [hashlib.sha256(f"{same} {p.read_text(encoding='utf-8')}".encode()).hexdigest()[:16] for p in jobs]
     with ThreadPoolExecutor(2) as pool: list(pool.map(execute, jobs, keys))
@@ -137,53 +137,33 @@ def write_pages(copy, out):
 # 4. HTML ------------------------------------------------------------------------------------------------------------
 
 def sphinx(src, out):
-    options = ["-b", "html", "-W", "--keep-going", "-q", "-E", "-c", str(SITE), "-d", str(WORK / "doctrees")]
+    options = ["-b", "html", "-W", "--keep-going", "-q", "-E", "-j", "2", "-c", str(SITE), "-d", str(WORK / "doctrees")]
     if subprocess.run([sys.executable, "-m", "sphinx", *options, str(src), str(out)], cwd=ROOT).returncode:
         sys.exit("Sphinx has warnings (above); each is an error here")
+
+
+def smaller(out):
+    "Take out of the pages what all of them repeat, and pack what is large."
     for path in [out / ".buildinfo", *out.rglob("*.map")]: path.unlink(missing_ok=True)
-    for path in (out / "_images").glob("*.png"): path.write_bytes(smaller_png(path.read_bytes()))
-    for path in out.rglob("*.html"):  # a heading may have a symbol's short anchor already
-        text = path.read_text(encoding="utf-8")
-        taken = set(re.findall(r'(?<!<span class="short") id="([^"]+)"', text))
-        def once(m, taken=taken):
-            new = m.group(1) not in taken
-            taken.add(m.group(1))
-            return m.group() if new else ""
-        text = re.sub(r'<span class="short" id="([^"]+)"></span>', once, text)
-        path.write_text(one_sprite(slim(text), out), encoding="utf-8")
+    for path in (out / "_images").glob("*.png"): path.write_bytes(shrink.smaller_png(path.read_bytes()))
+    widgets = out / "_static" / "vendor" / "html-manager" / "embed.js"
+    widgets.write_text(shrink.packed_widgets(widgets.read_text(encoding="utf-8")), encoding="utf-8")
+    home = out / "index.html"  # which keeps its list of all pages
+    rooms = shrink.sidebar(home.read_text(encoding="utf-8"), out)
+    for path in out.rglob("*.html"):
+        text = shrink.one_sprite(shrink.slim(once(path.read_text(encoding="utf-8"))), out)
+        if path != home: text = shrink.one_sidebar(text, path.relative_to(out).as_posix(), rooms)
+        path.write_text(text, encoding="utf-8")
 
 
-def smaller_png(data):
-    "The same picture in fewer bytes: at most 256 colours where none is off by more than 24 of 255, else without loss."
-    import io
-    import numpy as np
-    from PIL import Image
-    picture = Image.open(io.BytesIO(data)).convert("RGBA")
-    best, ways = data, [picture]
-    if picture.getextrema()[3][0] == 255:
-        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        far = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(picture.convert("RGB"), int)).max()
-        ways = [few] if far <= 24 else [picture.convert("RGB")]
-    for way in ways:
-        out = io.BytesIO()
-        way.save(out, "png", optimize=True)
-        best = min(best, out.getvalue(), key=len)
-    return best
-
-
-def one_sprite(text, out):
-    "A page whose icons come from a script that all pages share: the theme writes all of them, six kilobytes, into each."
-    icons = re.search(r'<svg xmlns="http://www.w3.org/2000/svg" style="display: none;">.*?\n</svg>', text, re.DOTALL)
-    if not icons: return text
-    script = f"document.currentScript.insertAdjacentHTML('beforebegin', {json.dumps(icons.group())});\n"
-    (out / "_static" / "icons.js").write_text(script, encoding="utf-8")
-    root = re.search(r'<html[^>]* data-content_root="([^"]*)"', text).group(1)
-    return text.replace(icons.group(), f'<script src="{root}_static/icons.js"></script>', 1)
-
-
-def slim(text):
-    "HTML without the marks of names, punctuation and blanks in code, which have the colour of text anyway: a fifth of all pages."
-    return re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", text)
+def once(text):
+    "A page without a symbol's short anchor where a heading has it already."
+    taken = set(re.findall(r'(?<!<span class="short") id="([^"]+)"', text))
+    def new(m):
+        first = m.group(1) not in taken
+        taken.add(m.group(1))
+        return m.group() if first else ""
+    return re.sub(r'<span class="short" id="([^"]+)"></span>', new, text)
 
 
 def publish(html, out):
@@ -220,8 +200,11 @@ def build(out):
     write_pages(copy.parent / "_proc", src)
     say("writing HTML")
     sphinx(src, html)
-    search.write_texts(html)
-    if broken := links.broken(html): sys.exit("\n".join(["the site has broken links:", *broken]))
+    say("making it small, following links")
+    smaller(html)
+    soups = links.parsed(html)
+    search.write_texts(html, soups)
+    if broken := links.broken(html, soups): sys.exit("\n".join(["the site has broken links:", *broken]))
     publish(html, out)
     size = sum(p.stat().st_size for p in pages(out))
     say(f"{out.name}/: {len(list(out.rglob('*.html')))} pages, {size / 1e6:.1f} MB")

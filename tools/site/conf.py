@@ -19,6 +19,7 @@ nb_ipywidgets_js = {"vendor/html-manager/embed.js": {}}
 myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
+myst_update_mathjax = False  # there is none to configure
 python_maximum_signature_line_length = 72
 python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
@@ -32,7 +33,7 @@ html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
 html_baseurl = settings["doc_host"] + settings["doc_baseurl"]
 html_copy_source = html_show_sourcelink = html_use_index = html_domain_indices = html_show_sphinx = False
-mathjax_path = "vendor/mathjax/tex-svg-full.js"  # scripts are vendored: a page asks no other host for anything
+mathjax_path = "math.js"  # draws what Sphinx leaves for MathJax; scripts are vendored: a page asks no other host for anything
 html_theme_options = {
     "top_of_page_buttons": [],
     "light_css_variables": {"color-brand-primary": "#0b5e8a", "color-brand-content": "#0b5e8a", "color-brand-visited": "#5b4a86"},
@@ -41,9 +42,11 @@ html_theme_options = {
 
 
 def setup(app):
-    # the search page quotes from texts that come with it, since a page opened from a file may not fetch another
     def scripts(app, pagename, templatename, context, doctree):
-        if pagename == "search":
+        if context.get("has_maths_elements"):
+            app.add_css_file("vendor/temml/Temml-STIX2.css")
+            app.add_js_file("vendor/temml/temml.min.js", priority=400, defer="defer")  # before math.js
+        if pagename == "search":  # it quotes from texts that come with it, since a page opened from a file may not fetch another
             app.add_js_file("search-texts.js")
             app.add_js_file("search-offline.js")
     app.connect("html-page-context", scripts)

@@ -1,7 +1,7 @@
 """The texts that the search page quotes, as a script: a page that is opened from a file may not fetch another."""
 import base64, gzip, json
 
-from bs4 import BeautifulSoup, NavigableString
+from bs4 import NavigableString
 
 
 def anchored(node):
@@ -16,12 +16,9 @@ def anchored(node):
     return " ".join(filter(None, out))
 
 
-def write_texts(html):
-    texts = {}
-    for path in sorted(html.rglob("*.html")):
-        if path.name == "search.html": continue
-        main = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select_one('[role="main"]')
-        if main: texts[path.relative_to(html).as_posix()] = anchored(main)
+def write_texts(html, soups):
+    mains = {path: soup.select_one('[role="main"]') for path, soup in soups.items() if path.name != "search.html"}
+    texts = {path.relative_to(html).as_posix(): anchored(main) for path, main in mains.items() if main}
     (html / "_static" / "search-texts.js").write_text(f'var SearchTexts = "{packed(texts)}";\n', encoding="utf-8")
 
 

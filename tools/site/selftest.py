@@ -1,15 +1,16 @@
 """What the site's builder promises, on small notebooks and pages made here: python tools/site/selftest.py"""
 
-import json, sys, tempfile
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-import bridge, builder, checks, links, outline, search
+import bridge, checks, outline, selftest_html
 from bridge import STATE, VIEW, PageError, address, page, relinked
-from symbols import Library, fence
+from symbols import Library, fence, steady
 
 from k2nb.showdoc import Param, Symbol, SymbolDoc
 
@@ -160,6 +161,16 @@ def test_gaps():
     assert len(gaps) == 2 and "k2nb.core.f" in gaps[0] and "docstring" in gaps[0] and "parameter x" in gaps[1]
 
 
+def test_steady():
+    "What a page says of a constant is the same in every run."
+    def f(x): return x
+
+    module = SimpleNamespace(MADE={"f": f, "made": SimpleNamespace, "one": object()}, PLAIN=(1, "<a>"))
+    made, plain = (Symbol(n, "k2nb.core", "constant", repr(getattr(module, n))[:9], "words") for n in ("MADE", "PLAIN"))
+    assert steady(made, module).signature == "{'f': test_steady.<locals>.f, 'made': <class 'types.SimpleNamespace'>, 'one': object}"
+    assert steady(plain, module) is plain
+
+
 def test_widgets():
     "Ids are numbered as they appear; what nothing shows is left out; links between shown widgets stay."
     state = {
@@ -194,91 +205,6 @@ def test_outline():
     assert {a: p.address for a, p in outline.parents(pages).items()} == {"extract": "embedding"} and pages[0].room == 1
 
 
-def test_broken_links_and_search_texts():
-    with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder)
-        (site / "_static").mkdir()
-        (site / "a.html").write_text(
-            '<div role="main"><h1 id="top">A &lt;b&gt;</h1><script>x</script><a href="b.html#there">b</a><a href="https://example.org">out</a></div>'
-        )
-        (site / "b.html").write_text('<p id="there">B</p>')
-        assert links.broken(site) == []
-        search.write_texts(site)
-        script = (site / "_static" / "search-texts.js").read_text()
-        assert search.unpacked(script[len('var SearchTexts = "') : -3]) == {"a.html": '<i id="top">A &lt;b></i> b out'}
-        assert search.packed({"a": 1}) == search.packed({"a": 1})
-        (site / "b.html").write_text(
-            '<p id="x"></p><p id="x"></p><a href="c.html">c</a><a href="a.html#no">a</a><img src="p.png"><script src="https://example.org/s.js"></script>'
-        )
-        (site / "s.css").write_text("@import url(https://example.org/f.css);")
-        inside = '<p style="background:url(https://example.org/1.png)"></p><style>@import "https://example.org/2.css";</style>'
-        (site / "d.html").write_text(inside + '<img alt=" " src="s.css" srcset="https://example.org/3.png"><a href="../x">out</a>')
-        faults = " ".join(links.broken(site))
-        for words in (
-            "#x is there more than once",
-            "c.html leads to no file",
-            "a.html#no leads to no anchor",
-            "picture without words",
-            "loads https://example.org/s.js",
-            "b.html#there leads to no anchor",
-            "s.css loads https://example.org/f.css",
-            "d.html loads https://example.org/1.png",
-            "d.html loads https://example.org/2.css",
-            "d.html loads https://example.org/3.png",
-            "d.html: a picture without words",
-            "d.html: ../x leads out of the site",
-        ):
-            assert words in faults, (words, faults)
-
-
-def test_slim():
-    slim = builder.slim
-    line = '<span class="n">x</span><span class="w"> </span><span class="o">=</span> <a><span class="n">y</span></a>'
-    assert slim(line) == 'x <span class="o">=</span> <a>y</a>' and slim('<span class="name">x</span>') == '<span class="name">x</span>'
-
-
-def test_smaller_png():
-    import io
-    import numpy as np
-    from PIL import Image
-
-    def png(a):
-        out = io.BytesIO()
-        Image.fromarray(a).save(out, "png", compress_level=0)
-        return out.getvalue()
-
-    def read(data): return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
-
-    g = np.random.default_rng(0)
-    for a in (g.integers(0, 256, (64, 64, 3)), np.arange(64 * 64 * 3).reshape(64, 64, 3) // 64, np.full((9, 9, 3), 7)):
-        data = png(a.astype(np.uint8))
-        new = builder.smaller_png(data)
-        assert len(new) <= len(data) and np.abs(read(new) - read(data)).max() <= 24
-        assert builder.smaller_png(data) == new
-
-
-def test_one_sprite():
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        (out / "_static").mkdir()
-        icons = '<svg xmlns="http://www.w3.org/2000/svg" style="display: none;">\n<symbol id="a"><svg></svg>\n  </symbol>\n</svg>'
-        page = f'<html lang="en" data-content_root="../">{icons}<p>x</p>'
-        script = '<script src="../_static/icons.js"></script>'
-        assert builder.one_sprite(page, out) == f'<html lang="en" data-content_root="../">{script}<p>x</p>'
-        assert json.dumps(icons) in (out / "_static" / "icons.js").read_text()
-        assert builder.one_sprite("<p>x</p>", out) == "<p>x</p>"
-
-
-def test_strangers_files_stay():
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "thesis.txt").write_text("all my work")
-        try:
-            builder.publish(Path(folder) / "nothing", Path(folder))
-        except SystemExit as e:
-            assert "no site" in str(e)
-        assert (Path(folder) / "thesis.txt").is_file()
-
-
 def test_quarto_files():
     "What nbdev's usual command needs is there: every file that is named, and every notebook in the sidebar."
     nbs = checks.ROOT / "nbs"
@@ -290,7 +216,7 @@ def test_quarto_files():
 
 
 def run():
-    tests = {name: test for name, test in globals().items() if name.startswith("test_")}
+    tests = {name: test for name, test in (vars(selftest_html) | globals()).items() if name.startswith("test_")}
     for test in tests.values():
         test()
     return len(tests)

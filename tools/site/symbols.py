@@ -1,5 +1,6 @@
 """Every public symbol of the library, where pages link to it, and how it looks on a page: signature, words, parameter table."""
-import json, pkgutil, re
+import json, pkgutil, re, textwrap
+from dataclasses import replace
 from importlib import import_module
 
 import k2nb
@@ -8,6 +9,8 @@ from k2nb.showdoc import Symbol, escape, public, undocumented
 CODE = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(\(\))?`(?!`)")  # one name in backticks
 # other code, links, roles
 LEFT_ALONE = re.compile(r"(^`{3,}[^\n]*\n.*?^`{3,}[ ]*$|``.+?``(?!`)|\[[^\]]*\]\([^)]*\)|\{[\w:]+\}`[^`]*`)", re.M | re.S)
+
+ADDRESS = r"<(?:function |built-in function )?(\S+?)(?: object)? at 0x[0-9a-f]+>"
 
 
 def fence(directive, argument="", body="", **options):
@@ -25,11 +28,18 @@ def modules():
     return {name: import_module(name) for name in names}
 
 
+def steady(symbol, module):
+    "A constant whose value holds functions shows their names: where they lie in memory differs from run to run."
+    value = repr(getattr(module, symbol.name)) if symbol.kind == "constant" else ""
+    if not re.search(ADDRESS, value): return symbol
+    return replace(symbol, signature=textwrap.shorten(re.sub(ADDRESS, r"\1", value), 200, placeholder=" …"))
+
+
 class Library:
     def __init__(self, address, sources):
         self.address, self.sources = address, sources  # of the site, and of the repository's files
         self.modules = modules()
-        self.symbols = {(s.module, s.name): s for module in self.modules.values() for s in public(module)}
+        self.symbols = {(s.module, s.name): steady(s, module) for module in self.modules.values() for s in public(module)}
         self.faces = {}  # (module, name) -> the package that hands it on, from which people import it
         for face, module in self.modules.items():
             if hasattr(module, "__path__"):
@@ -51,6 +61,7 @@ class Library:
         names = {name for _, name in self.symbols}
         odd = [f"{module}.{n}" for module, m in self.modules.items() for n in getattr(m, "__all__", []) if n not in names]
         gaps = [gap for s in self.symbols.values() for gap in undocumented(s)]
+        gaps += [f"{s.module}.{s.name} is shown with an address in memory" for s in self.symbols.values() if " at 0x" in str(s)]
         return gaps + [f"{name} is no function, class or constant" for name in odd]
 
     def place(self, symbol): return self.faces.get((symbol.module, symbol.name), symbol.module)

@@ -1,0 +1,94 @@
+"""The same site in fewer bytes: what all pages repeat is kept once, pictures and scripts are packed."""
+import io, json, re
+
+from search import packed
+
+TREE = re.compile(r'(<div class="sidebar-tree">)(.*?)(</div>)', re.S)  # the theme's list of all pages; there is no div in it
+GROUP = re.compile(r'<span class="caption-text">(.*?)</span>.*?<a [^>]*href="([^"]+)"', re.S)  # its headings, and the first page below each
+ICONS = re.compile(r'<svg xmlns="http://www.w3.org/2000/svg" style="display: none;">.*?\n</svg>', re.S)
+
+# makes the list of all pages anew, and marks the page that is open, as the theme does
+SIDEBAR = """(({page}, box, root) => {
+  box.innerHTML = %s;
+  for (const link of box.querySelectorAll("a")) {
+    const to = link.getAttribute("href");
+    link.setAttribute("href", to === page ? "#" : root + to);
+    if (to !== page) continue;
+    link.classList.add("current");
+    link.parentElement.classList.add("current-page");
+    for (let part = link.parentElement; part !== box; part = part.parentElement) {
+      part.classList.add("current");
+      const toggle = part.querySelector(":scope > input");
+      if (toggle) toggle.checked = true;
+    }
+  }
+})(document.currentScript.dataset, document.currentScript.parentElement, document.documentElement.dataset.content_root);
+"""
+
+UNPACK = """(async (packed, address) => {
+  window.widgetsAt = address;
+  const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  const code = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  if (document.readyState === "loading") await new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+  document.head.append(Object.assign(document.createElement("script"), {text: code}));
+})("%s", document.currentScript.src);
+"""
+# what a script cannot do that is unpacked late: know its own address, and wait for the page to be loaded
+LATE = {"e=t.currentScript.src": "e=window.widgetsAt", 'window.addEventListener("load",(()=>{!async': "Promise.resolve().then((()=>{!async"}
+
+
+def root(text): return re.search(r'<html[^>]* data-content_root="([^"]*)"', text).group(1)
+
+
+def one_sprite(text, out):
+    "A page whose icons come from a script that all pages share: the theme writes all of them, six kilobytes, into each."
+    icons = ICONS.search(text)
+    if not icons: return text
+    script = f"document.currentScript.insertAdjacentHTML('beforebegin', {json.dumps(icons.group())});\n"
+    (out / "_static" / "icons.js").write_text(script, encoding="utf-8")
+    return text.replace(icons.group(), f'<script src="{root(text)}_static/icons.js"></script>', 1)
+
+
+def sidebar(home, out):
+    "Write the script that lists all pages, from the home page; its rooms as (title, first page), for those who run no scripts."
+    tree = TREE.search(home).group(2)
+    (out / "_static" / "sidebar.js").write_text(SIDEBAR % json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+    return GROUP.findall(tree)
+
+
+def one_sidebar(text, page, rooms):
+    "A page whose list of all pages comes from a script that all share: it is longer than many a page's text."
+    up = root(text)
+    links = "\n".join(f'<li class="toctree-l1"><a class="reference internal" href="{up}{to}">{title}</a></li>' for title, to in rooms)
+    short = f'<noscript><ul>\n{links}\n</ul></noscript><script src="{up}_static/sidebar.js" data-page="{page}"></script>'
+    return TREE.sub(lambda m: m.group(1) + short + m.group(3), text, count=1)
+
+
+def packed_widgets(code):
+    "The script that draws widgets as one that unpacks it and runs it: a third of its size."
+    for old, new in LATE.items():
+        if code.count(old) != 1: raise ValueError(f"embed.js holds {old!r} {code.count(old)} times: see what the new version does instead")
+        code = code.replace(old, new)
+    return UNPACK % packed(code)
+
+
+def slim(text):
+    "HTML without the marks of names, punctuation and blanks in code, which have the colour of text anyway: a fifth of all pages."
+    return re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", text)
+
+
+def smaller_png(data):
+    "The same picture in fewer bytes: at most 256 colours where none is off by more than 24 of 255, else without loss."
+    import numpy as np
+    from PIL import Image
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    best, ways = data, [picture]
+    if picture.getextrema()[3][0] == 255:
+        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        far = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(picture.convert("RGB"), int)).max()
+        ways = [few] if far <= 24 else [picture.convert("RGB")]
+    for way in ways:
+        out = io.BytesIO()
+        way.save(out, "png", optimize=True)
+        best = min(best, out.getvalue(), key=len)
+    return best
