@@ -93,17 +93,23 @@ class ExplanationFiles(LockedFiles):
             self.replace(path, *_joined(old, entry, explanation) if same else (entry, "stale" if old else ""))
         return True
 
+    def editable(self,
+        id: int,  # which centroid
+        alone: bool = False,  # the file's lock is held already
+    ) -> dict:  # what the file says
+        "The entry that a person would edit. Raises `InputError` where there is none, or one that was made from other data."
+        entry, wanted = self.entry(id, alone), self._wanted(id, None)
+        if entry is None: raise InputError(f"there is no explanation of {id} to edit")
+        if same_data(entry, wanted) is False: raise InputError(f"the explanation of {id} was made from other data; make a new one first")
+        return entry
+
     def change(self,
         id: int,  # which centroid
         edit: Callable[[dict], Mapping],  # entry -> new entry; called while the file is locked, so it should be quick
     ) -> dict:  # the new entry
         "Change a file in one piece, so that two people who edit at once lose nothing. Raises `InputError` where there is nothing to edit."
-        path, wanted = self.path(id), self._wanted(id, None)
-        with self.alone(path):
-            old = self.entry(id, alone=True)
-            if old is None: raise InputError(f"there is no explanation of {id} to edit")
-            if same_data(old, wanted) is False: raise InputError(f"the explanation of {id} was made from other data; make a new one first")
-            self.replace(path, new := plain(edit(old)))
+        path = self.path(id)
+        with self.alone(path): self.replace(path, new := plain(edit(self.editable(id, alone=True))))
         return new
 
     def clear(self,

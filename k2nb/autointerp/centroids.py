@@ -286,4 +286,4 @@ def _told(t, effective, dead, tiny, twins):
     if twins: yield f"pairs of centroids that nearly coincide: {pairs}. Their explanations can hardly differ"
     if "silhouette" in t and _mean_silhouette(t) < 0: yield "rows lie nearer to another cluster than to their own (silhouette below 0)"
     if "text_share" in t and len(one := t.index[(t.text_share >= .9) & (t["size"] > 1)]):
-        yield f"centroids whose rows lie in one text, {len(one)} of {K}: {some(list(one))}. Their explanations will not carry over to others"
+        yield f"centroids whose rows lie in one text, {len(one)} of {K}: {some(list(one))}. Their explanations will not carry over"
