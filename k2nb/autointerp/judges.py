@@ -66,12 +66,18 @@ def rule_set(
     return RuleSet.from_dict(data)
 
 
+def _verdict(rules, rows: TokenRows) -> np.ndarray:
+    "(n, 2) probability, and graded verdict, of every row."
+    p = np.asarray(rules.probability(rows), np.float32)
+    return np.stack([p, (np.asarray(rules.predict(rows), bool) + p) / 2], axis=1)
+
+
 class RuleJudge:
     "A judge that applies an explanation's own rules. No language model, no chance."
 
     def __init__(self,
         rows: TokenRows | None = None,  # where examples are from; None: examples are judged by their own tokens
-        read: Callable | None = None,  # metadata["rules"] -> what has `probability(rows)`; None: `RuleSet.from_dict`
+        read: Callable | None = None,  # metadata["rules"] -> what has `predict(rows)` and `probability(rows)`; None: `RuleSet.from_dict`
         keep: int = 128,  # rule sets whose verdict on all rows is kept in memory
     ):
         self.rows, self.read, self.keep = rows, read or rule_set, keep
@@ -89,10 +95,10 @@ class RuleJudge:
         return self.read(data), hash_json(data)
 
     def _on_rows(self, explanation: CentroidExplanation) -> np.ndarray:
-        "(n,) probabilities of all rows."
+        "(n, 2) as `_verdict`, of all rows."
         rules, key = self._rules(explanation)
         if key not in self._known:
-            self._known[key] = np.asarray(rules.probability(self.rows), np.float32)
+            self._known[key] = _verdict(rules, self.rows)
             while len(self._known) > self.keep: self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
@@ -105,44 +111,41 @@ class RuleJudge:
         same = 0 <= start and at.stop <= len(self.rows) and self.rows.tokens[at].tolist() == list(example.token_strings)
         return at if same else None
 
-    def probabilities(self,
+    def verdicts(self,
         explanation: CentroidExplanation,  # with rules in its metadata
         examples: Sequence[ValidationExample],  # windows
-    ) -> list[np.ndarray]:  # for each a probability for each of its tokens
-        "Probability that the feature is active, token by token. Raises `InputError` for an explanation without rules."
+    ) -> list[np.ndarray]:  # for each (tokens, 2): the probability that the feature is active, and the verdict graded by it
+        "What the rules say of every token. Raises `InputError` for an explanation without rules."
+        rules, _ = self._rules(explanation)
         spans = [self._from_rows(e) for e in examples]
-        out: list = [None] * len(spans)
-        if any(s is not None for s in spans): known = self._on_rows(explanation)
-        for i, s in enumerate(spans):
-            if s is not None: out[i] = known[s]
+        out = [None if s is None else self._on_rows(explanation)[s] for s in spans]
         bare = [i for i, s in enumerate(spans) if s is None]
         if bare:
             glued = [examples[i].glued or [False] * len(examples[i].token_strings) for i in bare]
             rows = rows_from_strings([examples[i].token_strings for i in bare], glued)
-            p = np.asarray(self._rules(explanation)[0].probability(rows), np.float32)
-            for i, part in zip(bare, np.split(p, rows.bounds[1:-1])): out[i] = part
+            for i, part in zip(bare, np.split(_verdict(rules, rows), rows.bounds[1:-1])): out[i] = part
         return out
 
     async def detect(self,
         explanation: CentroidExplanation,  # with rules in its metadata
         examples: list[ValidationExample],  # windows
-    ) -> np.ndarray:  # (n,) probabilities
-        "That of the likeliest token."
-        return np.array([p.max() for p in self.probabilities(explanation, examples)], float)
+    ) -> np.ndarray:  # (n,) between 0 and 1, at least .5 where a rule holds somewhere
+        "The verdict on the likeliest token."
+        return np.array([v[:, 1].max() for v in self.verdicts(explanation, examples)], float)
 
     async def fuzz(self,
         explanation: CentroidExplanation,  # with rules in its metadata
         examples: list[ValidationExample],  # windows, one token marked
-    ) -> np.ndarray:  # (n,) probabilities
-        "That of the marked token."
-        return np.array([p[e.token_position] for p, e in zip(self.probabilities(explanation, examples), examples)], float)
+    ) -> np.ndarray:  # (n,) between 0 and 1, at least .5 where a rule holds
+        "The verdict on the marked token."
+        return np.array([v[e.token_position, 1] for v, e in zip(self.verdicts(explanation, examples), examples)], float)
 
     async def simulate(self,
         explanation: CentroidExplanation,  # with rules in its metadata
         examples: list[ValidationExample],  # windows
     ) -> list[np.ndarray]:  # for each a probability for each of its tokens
-        "Activity is expected where the rules apply."
-        return [np.asarray(p, float) for p in self.probabilities(explanation, examples)]
+        "Activity is expected as often as the rules were right."
+        return [v[:, 0].astype(float) for v in self.verdicts(explanation, examples)]
 
     async def intrude(self,
         groups: Sequence[list[ValidationExample]],  # of each group all but one are of one feature
