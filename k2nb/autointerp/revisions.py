@@ -150,7 +150,8 @@ def add_counterexample(
     note: str = "",  # why, in words
 ) -> bool:  # False: it was there already
     "Keep an example that a person marks as wrong, for the next prompt. Raises `InputError` where there is nothing to mark."
-    if not isinstance(example, ValidationExample): raise InputError(f"a counterexample is a ValidationExample, got {type(example).__name__}")
+    if not isinstance(example, ValidationExample):
+        raise InputError(f"a counterexample is a ValidationExample, got {type(example).__name__}")
     if not isinstance(author, str) or not author.strip(): raise InputError(f"an example is marked by an author, got {author!r}")
     new = {"example": plain(example), "author": author, "note": note, "time": utc_now(), "withdrawn_by": None}
     added = []
