@@ -122,7 +122,7 @@ def read_entry(
     if explanation.centroid_id != id: raise DamagedEntry(f"{path} holds the explanation of {explanation.centroid_id}")
     return {"revision": 0, "revisions": [], "counterexamples": [], **entry}
 
-# %% ../../nbs/55b_entries.ipynb #c020
+# %% ../../nbs/55b_entries.ipynb #c021
 def same_data(
     entry: Mapping,  # from `read_entry`
     fingerprint: Fingerprint | None,  # of a request; None: nothing to compare with
@@ -142,7 +142,7 @@ def answers(
     have, wanted = rank(entry["origin"]), rank(fingerprint.explainer["explainer"])
     return have > wanted or entry["origin"] == "human" or Fingerprint(entry["fingerprint"]).explainer == fingerprint.explainer
 
-# %% ../../nbs/55b_entries.ipynb #c025
+# %% ../../nbs/55b_entries.ipynb #c027
 def add_revision(
     entry: Mapping,  # from `read_entry`; it is not changed
     explanation: CentroidExplanation,  # the new text
