@@ -68,11 +68,12 @@ class _Adapted:
 def as_client(
     client,  # an LLMClient; an object with generate(prompt), synchronous or not; or a function from prompt (or messages) to an answer
     name: str | None = None,  # what to call a function or object that has no model name; caches are keyed by it
-    **limits,  # concurrency, timeout, retries, …, as for `LimitedClient`
+    **limits,  # concurrency, timeout, retries, …, as for `LimitedClient`; a client's own attribute `limits` says what it is used to
 ) -> LimitedClient:  # the same, with limits; a LimitedClient is returned as it is, unless limits are given
     """Make a client of what can answer. A function whose argument is called `messages` is given messages, any other a text; max_tokens,
     temperature and json are passed on where it has arguments of these names."""
     if isinstance(client, LimitedClient): return LimitedClient(client.client, **limits) if limits else client
+    limits = {**(getattr(client, "limits", None) or {}), **limits}
     method = getattr(client, "generate", None)
     if hasattr(client, "forward") and hasattr(client, "parameters"):
         raise InputError(f"a {type(client).__name__} reads token ids, not prompts: wrap it, LocalChatClient(model, tokenizer)")

@@ -100,7 +100,8 @@ async def _candidate(explainer: LLMExplainer, task: ExplainTask, i: int) -> Cent
                                      temperature=explainer.temperature, json=True)
     seen = [*shown.examples, *shown.contrast, *shown.counterexamples]
     metadata = {"explainer": "llm", "raw_confidence": stated.confidence, "notes": list(stated.notes),
-                "provider": identity.get("provider", ""), "model": reply.model or identity.get("model", ""), "prompt_version": PROMPT_VERSION,
+                "provider": identity.get("provider", ""), "model": reply.model or identity.get("model", ""),
+                "prompt_version": PROMPT_VERSION,
                 "usage": {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens},
                 "examples_rows": sorted({e.row for e in seen if e.row is not None}),
                 "contrast": sorted({e.centroid_id for e in shown.contrast if e.centroid_id is not None})}
@@ -157,7 +158,8 @@ class LLMJudge:
 
         async def one(e):
             tokens = show_tokens(e)[0]
-            return await _ask(self, simulate_prompt(text, e), lambda answer: parse_simulation(answer, tokens) / 10, len(tokens), explanation)
+            prompt = simulate_prompt(text, e)
+            return await _ask(self, prompt, lambda answer: parse_simulation(answer, tokens) / 10, len(tokens), explanation)
         return await gather_limited(examples, one, self.client.concurrency, on_error="raise", show=False)
 
     async def intrude(
@@ -172,11 +174,11 @@ class LLMJudge:
 
 # %% ../../nbs/56b_llm_explainer.ipynb #c021
 def _text(explanation: CentroidExplanation) -> str:
-    if not explanation.explanation.strip(): raise InputError(f"the explanation of {explanation.centroid_id} is empty: there is nothing to judge")
+    if not explanation.explanation.strip(): raise InputError(f"the explanation of {explanation.centroid_id} is empty")
     return explanation.explanation
 
 
-async def _ask(judge: LLMJudge, prompt: list[dict], parse: Callable, n: int, explanation: CentroidExplanation | None = None) -> np.ndarray:
+async def _ask(judge: LLMJudge, prompt: list[dict], parse: Callable, n: int, explanation=None) -> np.ndarray:
     "(n,) numbers, or nan where no answer came that can be read."
     about = None if explanation is None else f"judging centroid {explanation.centroid_id}"
     options = {"id": about, "max_tokens": judge.max_tokens + 16 * n, "temperature": judge.temperature}
@@ -187,7 +189,7 @@ async def _ask(judge: LLMJudge, prompt: list[dict], parse: Callable, n: int, exp
         return np.full(n, np.nan)
 
 
-async def _batches(judge: LLMJudge, prompt: Callable, explanation: CentroidExplanation, examples: list[ValidationExample]) -> np.ndarray:
+async def _batches(judge: LLMJudge, prompt: Callable, explanation: CentroidExplanation, examples: list) -> np.ndarray:
     "Numbers for all examples, asked for in batches of a shuffled order."
     text, out = _text(explanation), np.full(len(examples), np.nan)
     order = rng(judge.random_state, "order", int(explanation.centroid_id)).permutation(len(examples))

@@ -167,6 +167,7 @@ def as_reply(
     if isinstance(answer, Reply): return answer
     if isinstance(answer, str): return Reply(answer, model=model)
     text, end = _text_of(answer)
+    if text is None and end in ("length", "max_tokens"): text = ""  # a model that thinks first used all its tokens up
     if text is None: raise MalformedReply(f"the answer ({type(answer).__name__}) holds no text")
     used = _get(answer, "usage")
     counts = [next((n for n in (_get(used, a), _get(used, b)) if isinstance(n, int)), 0)
