@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, check_choice, check_matrix
+from .hypotheses import END, START
 from .sentences import _FUNCTION_WORDS, _rules_of
 from ..view.colors import INK, palette
 
@@ -25,7 +26,7 @@ _OPENINGS = re.compile(r"""^(?:
     | (?:is\sactive|activate|fire|respond|represent|capture|detect|correspond|encode|stand|denote|mean|refer|relate[ds]?|mark|indicate)s?\b
     | (?:tokens|words|word|terms|occurrences|instances|mentions|uses|examples|forms?)\s
       (?:that|which|like|of|for|about|such\sas|related\sto|in|is|are|one\sof)\b
-    | (?:the\s)?(?:word|token)s?\s(?=["'“‘«-])
+    | (?:(?:the|a|an|any)\s)?(?:word|token)s?\s(?=["'“‘«-]|after|before|with)
     | (?:that|which|who|are|is|on|to|for|when|like|about|the|an?|such\sas|any\sof|one\sof|related\sto)\b
     | [\s:,;–—-](?!\w) )\s*""", re.IGNORECASE | re.VERBOSE)
 _CLAUSE = re.compile(r"""\s*(?: [.;:(\[—–]\s | [.;:(\[]$ | \s[—–(\[]
@@ -62,15 +63,18 @@ def _parts(x) -> tuple[str, str | None, list[str]]:
     text, meta = get("explanation"), get("metadata") or {}
     if not isinstance(text, str):
         raise InputError(f"an explanation is a CentroidExplanation, its dictionary or a text; got {type(x).__name__}")
-    marked = Counter(m for e in get("top_k_examples") or () for m in re.findall(r"«\s*([^»]+?)\s*»", e))
-    return text, meta.get("label"), [*_words_in_rules(_rules_of(x)), *(w for w, _ in marked.most_common())]
+    marked = [w for w, _ in Counter(re.findall(r"«\s*([^»]+?)\s*»", " ".join(get("top_k_examples") or ()))).most_common()]
+    rules = _rules_of(x)
+    if rules and not rules["rules"] and marked: text = ", ".join(marked[:3])  # the explanation says only that there is no rule
+    return text, meta.get("label"), [*_words_in_rules(rules), *marked]
 
 
 def _words_in_rules(rules: Mapping) -> Iterator[str]:
+    "What the tests of rules name: words, affixes, neighbours."
+    how = {"word": "{}", "whole": "{}", "prefix": "{}-", "suffix": "-{}", "previous": "after {}", "next": "before {}", "near": "near {}"}
     for rule in rules.get("rules", ()):
-        for test in rule["tests"]:
-            value = test["value"]
-            yield from (v for v in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(v, str))
+        for attribute, value in rule["tests"]:
+            if (kind := attribute.rstrip("1234")) in how and value not in (START, END): yield how[kind].format(value)
 
 
 def _content(text: str) -> list[str]:
