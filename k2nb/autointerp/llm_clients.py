@@ -44,7 +44,7 @@ class _Remote:
     def __init__(self, model: str, base_url: str | None, key: str | None, extra: Mapping | None, headers: Mapping | None):
         if not isinstance(model, str) or not model: raise InputError(f"model must be a model's name, got {model!r}")
         self.model, self.base_url, self.extra, self._drop = model, _address(base_url), dict(extra or {}), set()
-        self._sdk = PerLoop(_sdk_of(self._provider, self._sdk_name, base_url, key, headers))
+        self._sdk = PerLoop(_sdk_of(self._provider, self._sdk_name, base_url, key, headers), lambda sdk: sdk.close())
 
     @property
     def identity(self) -> dict:
@@ -55,7 +55,7 @@ class _Remote:
 
     async def _send(self, create: Callable, body: dict, optional: dict) -> Reply:
         "One call; arguments that the server refuses by name are left out from then on."
-        sdk = self._sdk()
+        sdk = await self._sdk.here()
         hide = [k for k in (getattr(sdk, "api_key", None), getattr(sdk, "auth_token", None)) if isinstance(k, str) and k != _NO_KEY]
         while True:
             limit = next((n for n in self._limits if n not in self._drop), None)
@@ -214,7 +214,7 @@ def _encode(client: LocalChatClient, messages: list[dict]) -> dict:
     "A prompt as input ids and attention mask."
     tokenizer, chat = client.tokenizer, bool(getattr(client.tokenizer, "chat_template", None))
     text = _templated(tokenizer, messages) if chat else as_text(messages)
-    coded = tokenizer(text, return_tensors="pt", add_special_tokens=not chat)  # a template writes its own
+    coded = tokenizer(text, return_tensors="pt", add_special_tokens=not chat, verbose=False)  # a template writes its own
     return {k: coded[k].to(client._model.device) for k in ("input_ids", "attention_mask")}
 
 

@@ -15,21 +15,34 @@ from ..core import InputError, progress
 
 # %% ../../nbs/56e_llm_limits.ipynb #c007
 class PerLoop:
-    "One object for each running event loop; those of ended loops are dropped."
+    "One object for each running event loop, closed when its loop ends."
 
     def __init__(
         self,
         make: Callable[[], Any],  # makes the object, inside its loop
+        close: Callable[[Any], Any] | None = None,  # async: closes it
     ):
-        self._make, self._made, self._lock = make, {}, threading.Lock()
+        self._make, self._close, self._made, self._lock = make, close, {}, threading.Lock()
 
-    def __call__(self) -> Any:  # the running loop's object
+    async def here(self) -> Any:  # the running loop's object
         "The object of the running loop."
         loop = asyncio.get_running_loop()
         with self._lock:
             for ended in [k for k in self._made if k.is_closed()]: del self._made[ended]
-            if loop not in self._made: self._made[loop] = self._make()
-            return self._made[loop]
+            new = loop not in self._made
+            if new:
+                thing = self._make()
+                self._made[loop] = thing, _open_until_end(thing, self._close)
+            thing, guard = self._made[loop]
+        if new: await anext(guard)
+        return thing
+
+
+async def _open_until_end(thing, close):
+    # a loop closes the generators that are still open when it ends, as the last thing that it does
+    try: yield
+    finally:
+        if close is not None: await close(thing)
 
 # %% ../../nbs/56e_llm_limits.ipynb #c008
 class LimitedClient:
@@ -86,7 +99,7 @@ class LimitedClient:
         "Ask until there is an answer that can be read. Raises `LLMError` when there will be none."
         return await _ask(self, prompt, parse, id, {"max_tokens": max_tokens, "temperature": temperature, "json": json})
 
-# %% ../../nbs/56e_llm_limits.ipynb #c010
+# %% ../../nbs/56e_llm_limits.ipynb #c011
 def _complaint(messages: list[dict], why: str) -> list[dict]:
     "The same messages, with a word on the last answer."
     last = messages[-1]["content"] + f"\n\n(Your previous answer could not be read: {why}. Keep to the format that is asked for.)"
@@ -95,7 +108,7 @@ def _complaint(messages: list[dict], why: str) -> list[dict]:
 
 async def _once(client, messages: list[dict], options: dict) -> Reply:
     "One attempt, in its slot and its time."
-    async with client._slots():
+    async with await client._slots.here():
         client.usage.add(calls=1)
         try: reply = as_reply(await asyncio.wait_for(client.client.generate(messages, **options), client.timeout))
         except asyncio.TimeoutError: raise LLMError(f"no answer within {client.timeout or 0:g} s", kind="time-out") from None
@@ -109,7 +122,7 @@ def _pause(client, attempt: int, asked: float | None) -> float:
     drawn = client._random.uniform(0, min(client.max_delay, client.base_delay * 2 ** attempt))
     return max(drawn, asked or 0.)
 
-# %% ../../nbs/56e_llm_limits.ipynb #c011
+# %% ../../nbs/56e_llm_limits.ipynb #c012
 async def _ask(client, prompt, parse, id, options: dict) -> tuple[Any, Reply]:
     "Attempts, until one can be read or none will."
     messages, read, written, unread = as_messages(prompt), 0, 0, 0
@@ -141,7 +154,7 @@ def _final(error: LLMError, id, attempts: int, limit: float | None) -> LLMError:
     error.args, error.id, error.attempts = (f"{about}{error.kind}: {error}{waits}{often}",), id, attempts
     return error
 
-# %% ../../nbs/56e_llm_limits.ipynb #c020
+# %% ../../nbs/56e_llm_limits.ipynb #c021
 async def gather_limited(
     items: Iterable,  # what to go through
     fn: Callable,  # async: one item -> one result
