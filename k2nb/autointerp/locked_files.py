@@ -157,8 +157,9 @@ class LockedFiles:
         with atomic_path(path) as temp:
             with open(temp, "w", encoding="utf-8") as f:
                 json.dump({**entry, "schema_version": SCHEMA}, f, ensure_ascii=False, indent=1, allow_nan=False)
-                f.flush()
-                os.fsync(f.fileno())
+                if keep:  # nothing is set aside before the new one is safe
+                    f.flush()
+                    os.fsync(f.fileno())
             if not keep: return
             aside = self.free_name(path, keep)
             try: os.link(path, aside)
