@@ -42,9 +42,11 @@ class LLMExplainer:
 
     @property
     def identity(self) -> dict:
-        "Everything that an explanation depends on besides its task: part of a cache's fingerprint."
+        "Everything that an explanation depends on besides its task, for a cache's fingerprint."
         own = ("n_candidates", "n_examples", "n_contrast", "temperature", "max_tokens", "random_state")
-        return {"explainer": "llm", **self.client.identity, "prompt_version": PROMPT_VERSION, **{k: getattr(self, k) for k in own}}
+        who = dict(self.client.identity)
+        return {"explainer": "llm", "provider": who.pop("provider", ""), "llm_model": who.pop("model", ""),
+                "prompt_version": PROMPT_VERSION, "explainer_settings": {**who, **{k: getattr(self, k) for k in own}}}
 
     def __repr__(self): return f"LLMExplainer({self.client!r}, n_candidates={self.n_candidates})"
 
