@@ -18,7 +18,7 @@ from .hypotheses import END, START
 from .records import _plain
 from .rules import Rule, RuleSet
 from .token_rows import TokenRows
-from .token_table import _check_results, _confidence, _missing, _visible, sentence_frame, sentence_table
+from .results import _check_results, _confidence, _missing, _visible, sentence_frame, sentence_table
 
 # %% ../../nbs/57a_sentences.ipynb #c004
 _all_ = ["sentence_table", "sentence_frame"]
@@ -73,8 +73,9 @@ class Finding:
         name = f"Centroid {self.centroid_id}" + (f" ({_visible(self.label)})" if self.label else "")
         said = _visible(" ".join(self.explanation.split())) if self.explanation else "no explanation"
         sure = "not measured" if _missing(self.confidence) else f"confidence {self.confidence:.2f}"
-        why = f"; here: {_visible(' / '.join(self.because))}" if self.because and self.because != (self.explanation,) else ""
-        return f"{name}, {sure}: {_listed(self.tokens, self.positions)}: {said}{why}"
+        plain = {f"“{t.strip().lower()}”" for t in self.tokens}  # that it is this word need not be said again
+        why = [b for b in self.because if b != self.explanation and b not in plain]
+        return f"{name}, {sure}: {_listed(self.tokens, self.positions)}: {said}" + (f"; here: {_visible(' / '.join(why))}" if why else "")
 
 
 def _listed(tokens, positions) -> str: return ", ".join(f"'{_visible(t.strip() or t)}' ({p})" for t, p in zip(tokens, positions))

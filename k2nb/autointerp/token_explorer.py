@@ -18,6 +18,12 @@ from ..core import InputError, K2Error, atomic_path
 from ..view.colors import INK
 
 # %% ../../nbs/59_token_explorer.ipynb #c007
+_INHERIT = """
+.jupyter-widgets.k2nb-tx-box,.k2nb-tx-box .jupyter-widgets:not(.jupyter-button){color:inherit}
+.k2nb-tx-box :is([class*=widget-label],[class*=html-content]){color:inherit;min-width:0}
+""".strip()  # widgets bring colours made for a white page
+
+
 @cache
 def _box() -> type:
     import ipywidgets
@@ -47,11 +53,13 @@ def _editor(on_edit: Callable, author: str, current: Callable, shown: Callable):
 
 
 def _kept(given, facts: dict, text: str, shown: Callable) -> str:
-    "Take over what was edited; what to say of it."
+    "Take over what was edited, unless it was not accepted; what to say of it."
+    told = html.escape(str(given)) if isinstance(given, str) or hasattr(given, "accepted") else "Saved."
+    if not getattr(given, "accepted", True): return told
     facts["explanation"] = getattr(given, "explanation", text)
     facts["confidence"], facts["explainer"] = getattr(given, "confidence", math.nan), "human"
     shown()
-    return html.escape(given) if isinstance(given, str) else "Saved."
+    return told
 
 
 def _call(on_edit: Callable) -> Callable:
@@ -97,12 +105,12 @@ def _widget(data: TokenPanels, on_edit, author: str):
         draw()
 
     row, buttons = _buttons(data, choose)
-    children = [widgets.HTML(f"<style>{_STYLE}</style>", layout={"display": "none"}), row, panel]
+    children = [widgets.HTML(f"<style>{_STYLE}\n{_INHERIT}</style>", layout={"display": "none"}), row, panel]
     if on_edit:
         edit, text, said = _editor(_call(on_edit), author, current, draw)
         children.append(edit)
     if data.activations is not None: children.append(widgets.HTML(f'<div class="k2nb-tx">{data.heat_map()}</div>'))
-    box = _box()(children)
+    box = _box()(children).add_class("k2nb-tx-box")
     box.buttons = buttons
     choose(data.open[0])
     return box

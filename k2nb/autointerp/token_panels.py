@@ -14,7 +14,7 @@ from numbers import Real
 import numpy as np
 
 from .records import Record
-from .token_table import _check_results, _confidence, _missing
+from .results import _check_results, _confidence, _missing
 from ..core import InputError, hash_json
 from ..view.colors import INK, hex_code, label_colors
 from ..view.tokens import Html, _shown, _tint
@@ -27,9 +27,9 @@ def _facts(id, results, explanations, labels) -> dict:
     meta = x.get("metadata") or {}
     sure = _confidence({**meta, "confidence": x["confidence"]}) if "confidence" in x else _confidence(row)
     label = labels.get(id) or meta.get("label") or row.get("label")
-    text = x.get("explanation") or row.get("explanation")
+    text, scores = x.get("explanation") or row.get("explanation"), meta.get("scores") or {}
     return {"explanation": "" if _missing(text) else str(text), "confidence": sure, "label": "" if _missing(label) else str(label),
-            "scores": meta.get("scores") or {}, "explainer": meta.get("explainer"), "texts": x.get("top_k_examples") or []}
+            "scores": scores.get("figures", scores), "explainer": meta.get("explainer"), "texts": x.get("top_k_examples") or []}
 
 
 def _cell(v) -> str:
@@ -90,9 +90,10 @@ def _token_panel(r: Mapping) -> str:
 
 # %% ../../nbs/58b_token_panels.ipynb #c010
 def _glue(results) -> list[str]:
-    "What stands before each token: nothing where tokens bring their blanks, or continue a word."
-    own = any(r["token_str"][:1].isspace() or r["token_str"][-1:].isspace() for r in results)
-    return ["" if own or not i or r.get("glued") else " " for i, r in enumerate(results)]
+    "A blank before each token that begins a word: where tokens bring their blanks, or else are not glued."
+    before = [r["token_str"][:1].isspace() for r in results]
+    own = any(before)
+    return [" " if i and (b if own else not r.get("glued")) else "" for i, (r, b) in enumerate(zip(results, before))]
 
 
 def _open(r: Mapping) -> bool: return not r.get("special") and not _missing(r["centroid_id"])
@@ -102,8 +103,7 @@ def _sentence_html(results, names: Mapping, colors: Mapping, key: str, first: in
     "Tokens as radio buttons; those without a centroid as plain text."
     out = []
     for i, (r, gap) in enumerate(zip(results, _glue(results))):
-        text = html.escape(_shown(r["token_str"]))
-        end = "<br>" if "\n" in r["token_str"] else ""
+        text, end = html.escape(_word(r)), "<br>" if "\n" in r["token_str"] else ""
         if not _open(r): out.append(f'{gap}<span class="off">{text}</span>{end}')
         else:
             id = r["centroid_id"]
@@ -144,18 +144,19 @@ def _heat_map(results, A: np.ndarray, names: Mapping, colors: Mapping, key: str,
     def head(i):
         word = html.escape(_word(results[i]))
         return f'<th scope="row">{f"""<label for="{key}-{i}">{word}</label>""" if key else word}</th>'
-    body = "".join(f"<tr>{head(r)}{''.join(cell(i, j, c) for j, c in enumerate(shown))}</tr>" for i, r in enumerate(rows))
+    def line(i, r): return f'<tr class="r{r}">{head(r)}' + "".join(cell(i, j, c) for j, c in enumerate(shown)) + "</tr>"
+    body = "".join(line(i, r) for i, r in enumerate(rows))
     left = A.shape[1] - len(shown)
     rest = f"; {left} more centroids are not shown" if left > 0 else ""
-    top = f'<caption>Activation of centroids{rest}</caption><tr><th scope="col">token</th>{"".join(map(column, shown))}</tr>'
+    top = f'<tr><th scope="col">token</th>{"".join(map(column, shown))}</tr>'
     box = '<div class="scroll" tabindex="0" role="region" aria-label="Activation of centroids on tokens">'
-    return f'{box}<table class="heat">{top}{body}</table></div>'
+    return f'<p><small>Activation of centroids{rest}</small></p>{box}<table class="heat">{top}{body}</table></div>'
 
 # %% ../../nbs/58b_token_panels.ipynb #c013
 _STYLE = """
 .k2nb-tx{line-height:1.5;max-width:60rem}
 .k2nb-tx .tokens{white-space:pre-wrap;overflow-wrap:anywhere;line-height:2.1;font-size:1.05em}
-.k2nb-tx .tokens label{border-radius:4px;padding:.15em .1em;cursor:pointer;position:relative}
+.k2nb-tx .tokens label{border-radius:4px;padding:.15em .18em;cursor:pointer;position:relative}
 .k2nb-tx .tokens input{position:absolute;opacity:0;width:1px;height:1px;margin:0;pointer-events:none}
 .k2nb-tx .tokens label:hover{text-decoration:underline}
 .k2nb-tx .tokens label:has(:checked){box-shadow:0 0 0 2px #555,0 0 0 4px rgba(140,140,140,.55);z-index:1}
@@ -164,7 +165,7 @@ _STYLE = """
 .k2nb-tx .scroll{overflow-x:auto;margin:.6em 0}
 .k2nb-tx .scroll:focus-visible{outline:2px solid #2196f3;outline-offset:2px}
 .k2nb-tx table{border-collapse:collapse;font-size:.88em;border:0;color:inherit}
-.k2nb-tx caption{text-align:left;opacity:.8;padding:.2em 0;caption-side:top;white-space:nowrap;color:inherit}
+.k2nb-tx caption{text-align:left;opacity:.8;padding:.2em 0;caption-side:top;color:inherit}
 .k2nb-tx tr,.k2nb-tx :is(th,td){background:none;color:inherit;border:0}
 .k2nb-tx :is(th,td){padding:.15em .6em;text-align:right;border-bottom:1px solid rgba(128,128,128,.35);font-variant-numeric:tabular-nums}
 .k2nb-tx th:first-child{text-align:left;font-weight:inherit}
@@ -234,6 +235,7 @@ class TokenPanels:
         key = "tx-" + hash_json([panels, self.heat_map(), [r["token_str"] for r in self.results]])[:10]
         pairs = [(i, number[self.results[i]["centroid_id"]]) for i in self.open]
         rules = [f"#{key}:has(#{key}-{i}:checked) :is(.t{i},.c{n}){{display:block}}" for i, n in pairs]
+        rules += [f"#{key}:has(#{key}-{i}:checked) .r{i}>th{{font-weight:bold;text-decoration:underline}}" for i in self.open]
         style = "<style>" + "\n".join([_STYLE, *rules]) + "</style>"
         sentence = _sentence_html(self.results, self.names, self.colors, key, self.open[0])
         panels = f'<div class="panels" aria-live="polite">{"".join(panels)}</div>'
