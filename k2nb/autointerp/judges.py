@@ -118,7 +118,8 @@ class RuleJudge:
         "What the rules say of every token. Raises `InputError` for an explanation without rules."
         rules, _ = self._rules(explanation)
         spans = [self._from_rows(e) for e in examples]
-        out = [None if s is None else self._on_rows(explanation)[s] for s in spans]
+        known = self._on_rows(explanation) if any(s is not None for s in spans) else None
+        out = [None if s is None else known[s] for s in spans]
         bare = [i for i, s in enumerate(spans) if s is None]
         if bare:
             glued = [examples[i].glued or [False] * len(examples[i].token_strings) for i in bare]

@@ -89,16 +89,31 @@ class Likeness:
         X = (M @ v.T) / np.sqrt(np.maximum(s, 1e-12))  # half of the singular values' weight
         return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
 
+    def _company_words(self) -> tuple[np.ndarray, int]:
+        "What each word counts as when it is company, and how many such things there are: itself if it is common, else its form and last letters."
+        codes, words = self._types
+        often = np.bincount(codes)
+        common = np.argsort(-often, kind="stable")[:_COMMON[1]]
+        common = set(common[often[common] >= _COMMON[0]].tolist())
+        forms = {int(c): _shape(t) for c, t in zip(codes[::-1], self.rows.tokens[::-1])}  # as it is first written
+        names = [w if i in common else ("rare", forms[i], w[-2:]) for i, w in enumerate(words)]
+        meaning, kinds = pd.factorize(pd.Series(names, dtype=object))
+        return meaning, len(kinds)
+
+    @cached_property
+    def _place_of(self) -> dict: return dict(zip(self._types[1], self.places))
+
     def _information(self):
         "(words, 2 · common words) positive mutual information with the words before and after, each line of length 1."
         import scipy.sparse as sp
         codes, words = self._types
-        n, follows, often = len(words), np.diff(self.rows.doc) == 0, np.bincount(codes)
-        common = np.argsort(-often, kind="stable")[:_COMMON[1]]
-        common = common[often[common] >= _COMMON[0]]
-        meet = sp.csr_matrix((np.ones(follows.sum()), (codes[1:][follows], codes[:-1][follows])), (n, n))
-        meet.sum_duplicates()
-        M = sp.hstack([meet[:, common], meet.T.tocsr()[:, common]]).tocoo()
+        n, follows = len(words), np.diff(self.rows.doc) == 0
+        meaning, company = self._company_words()
+        own, other = codes[np.r_[False, follows]], codes[np.r_[follows, False]]
+        halves = [sp.csr_matrix((np.ones(len(x)), (x, meaning[y])), (n, company)) for x, y in ((own, other), (other, own))]
+        M = sp.hstack(halves).tocsr()
+        M.sum_duplicates()
+        M = M.tocoo()
         each, other = np.asarray(M.sum(1)).ravel(), np.asarray(M.sum(0)).ravel() ** _SMOOTH
         gain = np.maximum(np.log(M.data * other.sum() / (each[M.row] * other[M.col])), 0)
         M = sp.csr_matrix((gain, (M.row, M.col)), M.shape)
@@ -124,8 +139,7 @@ class Likeness:
 
     def _company(self, words: list[str]) -> np.ndarray:
         "Mean cosine of each word with the others."
-        at = pd.Index(self._types[1]).get_indexer(words)
-        V = np.where(at[:, None] >= 0, self.places[at], 0)
+        V = np.stack([self._place_of.get(w, np.zeros(self.places.shape[1])) for w in words])
         S = V @ V.T
         return (S.sum(1) - np.diag(S)) / (len(words) - 1)
 
