@@ -185,6 +185,15 @@ class Hypotheses:
         "Where one holds."
         return self.by_name.indices[self.by_name.indptr[j]:self.by_name.indptr[j + 1]]
 
+    def rows_of_all(
+        self,
+        tests: Sequence[int],  # which hypotheses
+    ) -> np.ndarray:  # row numbers, rising
+        "Where all of some hold."
+        rows = self.rows_of(tests[0])
+        for j in tests[1:]: rows = np.intersect1d(rows, self.rows_of(j), assume_unique=True)
+        return rows
+
     def count(
         self,
         rows: np.ndarray,  # row numbers

@@ -19,6 +19,7 @@ from .token_rows import TokenRows
 
 # %% ../../nbs/53a_rule_search.ipynb #c005
 OBJECTIVES = ("f1", "balanced_accuracy")  # what a rule set can be composed by
+_LIFT = 3.  # odds of a hit on what a rule covers, as a multiple of those on all tokens; below it a rule could be "any token"
 _FORGIVE = .35  # a test from which a conjunction may grow is judged as if further tests took away all but this share of its false hits
 
 
@@ -34,6 +35,7 @@ class _Search:
         self.h, self.y, self.objective, self.beam, self.max_tests = h, y, objective, beam, max_tests
         self.n, self.n_pos = len(y), int(y.sum())
         self.least = max(2, min(5, self.n_pos // 10))  # true hits that a rule must add
+        self.odds = _LIFT * self.n_pos / max(self.n - self.n_pos, 1)  # of true to false hits that it must have
         self._marks = np.zeros(self.n, bool)
 
     @cached_property
@@ -48,18 +50,14 @@ class _Search:
         self._marks[found] = False
         return out
 
-    def rows_of(self, tests: tuple) -> np.ndarray:
-        rows = self.h.rows_of(tests[0])
-        for j in tests[1:]: rows = self.within(rows, j)
-        return rows
-
     def add(self, covered: np.ndarray) -> tuple[float, tuple]:
         "The rule that is worth most beside what is covered: (score, tests); the score is −1 if there is none."
         TP, FP = int((covered & self.y).sum()), int((covered & ~self.y).sum())
         tp = self.h.count(np.flatnonzero(self.y & ~covered))
         fp = self.totals - self.h.count(np.flatnonzero(covered)) - tp
         enough = tp >= self.least
-        alone = np.where(enough, self.score(TP + tp, FP + fp), -1.)
+        fair = enough & (tp >= self.odds * fp)
+        alone = np.where(fair, self.score(TP + tp, FP + fp), -1.)
         hope = np.where(enough, self.score(TP + tp, FP + _FORGIVE * fp), -1.)
         best = (float(alone.max(initial=-1)), (int(alone.argmax()),)) if len(alone) else (-1., ())
         front = [((int(j),), (r := self.h.rows_of(j))[~covered[r]]) for j in np.argsort(-hope, kind="stable")[:self.beam] if hope[j] >= 0]
@@ -78,7 +76,7 @@ class _Search:
         if len(rows) < self.least: return []
         tp = self.h.count(rows[self.y[rows]])
         fp = self.h.count(rows) - tp
-        s = np.where(tp >= self.least, self.score(TP + tp, FP + fp), -1.)
+        s = np.where((tp >= self.least) & (tp >= self.odds * fp), self.score(TP + tp, FP + fp), -1.)
         s[list(tests)] = -1
         return [(float(s[j]), (*tests, int(j)), rows) for j in np.argsort(-s, kind="stable")[:3] if s[j] >= 0]
 
@@ -100,6 +98,7 @@ class RuleExplainer:
         max_tests: int = 3,  # at most so many tests in a rule
         objective: str = "f1",  # one of `OBJECTIVES`
         attributes: Sequence[str] = ATTRIBUTES,  # what a test may ask
+        floors: Sequence[float] = (0., .5, .8),  # precisions that a rule must have, each tried; the set that does best is taken
         beam: int = 12,  # conjunctions followed at a time
         refine: int = 1,  # how often each rule is reconsidered with the others in place
         min_count: int = 8,  # hypotheses that hold for fewer tokens are left out
@@ -114,7 +113,7 @@ class RuleExplainer:
         self.rows, self.n_rules, self.max_tests, self.beam, self.refine, self.min_count = rows, n_rules, max_tests, beam, refine, min_count
         self.keep = _drawn(rows, np.flatnonzero(learn & rows.usable), max_rows, random_state)
         if not len(self.keep): raise InputError("there is no usable token to learn from")
-        self.attributes = tuple(attributes)
+        self.attributes, self.floors = tuple(attributes), tuple(floors)
 
     @cached_property
     def hypotheses(self) -> Hypotheses:
@@ -124,7 +123,7 @@ class RuleExplainer:
     def settings(self) -> dict:  # JSON-able
         "What an explanation depends on beside the tokens: for a cache's fingerprint."
         return {"explainer": "rules", "version": 1, "n_rules": self.n_rules, "max_tests": self.max_tests, "objective": self.objective,
-                "attributes": list(self.attributes), "beam": self.beam, "refine": self.refine, "min_count": self.min_count, "tokens": len(self.keep)}
+                "attributes": list(self.attributes), "floors": list(self.floors), "beam": self.beam, "refine": self.refine, "min_count": self.min_count, "tokens": len(self.keep)}
 
     def explain(
         self,
@@ -137,41 +136,46 @@ class RuleExplainer:
             if a is not None and np.shape(a) != (len(self.rows),): raise InputError(f"{name} must have {len(self.rows)} entries, got {np.shape(a)}")
         if select is not None and (select[self.keep]).any(): raise InputError("select and learn share tokens; they must be of different texts")
         y = np.asarray(active, bool)[self.keep]
-        search = _Search(self.hypotheses, y, self.objective, self.beam, self.max_tests)
-        tests = self._cut(self._compose(search) if y.any() else [], np.asarray(active, bool), select)
+        best = None
+        for floor in self.floors if y.any() else ():
+            search = _Search(self.hypotheses, y, self.objective, self.beam, self.max_tests)
+            tests, score = self._cut(self._compose(search, floor), np.asarray(active, bool), select)
+            if best is None or score > best[1] + _ENOUGH: best = tests, score
         level = active if activation is None else activation
-        return _measured(search, tests, self.hypotheses, np.asarray(level, np.float32)[self.keep])
+        return _measured(y, best[0] if best else [], self.hypotheses, np.asarray(level, np.float32)[self.keep])
 
-    def _compose(self, search: _Search) -> list[tuple]:
-        "Rules, greedily, then each once more with the others in place."
+    def _compose(self, search: _Search, precision: float) -> list[tuple]:
+        "Rules of some precision or more, greedily, then each once more with the others in place."
+        search.odds = max(search.odds, precision / (1 - precision))
         found, rows, score = [], [], 0. if self.objective == "f1" else .5
         while len(found) < self.n_rules:
             new, tests = search.add(_union(search.n, rows))
             if new <= score + _GAIN: break
             score = new
             found.append(tests)
-            rows.append(search.rows_of(tests))
+            rows.append(self.hypotheses.rows_of_all(tests))
         for _ in range(self.refine if len(found) > 1 else 0):
             before = score
             for k in range(len(found)):
                 new, tests = search.add(_union(search.n, rows[:k] + rows[k + 1:]))
-                if new > score + 1e-6: score, found[k], rows[k] = new, tests, search.rows_of(tests)
+                if new > score + 1e-6: score, found[k], rows[k] = new, tests, self.hypotheses.rows_of_all(tests)
             if score == before: break
         return found
 
-    def _cut(self, tests: list[tuple], active: np.ndarray, select: np.ndarray | None) -> list[tuple]:
-        "As many of the rules as other texts bear out; none if all of them together are no better than luck."
+    def _cut(self, tests: list[tuple], active: np.ndarray, select: np.ndarray | None) -> tuple[list[tuple], float]:
+        "As many of the rules as other texts bear out, with their score there; none if all of them together are no better than luck."
         n_tried = len(self.hypotheses.names)
         where = select & self.rows.usable if select is not None else np.isin(np.arange(len(self.rows)), self.keep)
         holds = [Rule(tuple(self.hypotheses.names[j] for j in t)).holds(self.rows)[where] for t in tests]
         y = active[where]
         if select is None:  # the best of so many tries is better than one: each rule has to be beyond what all of its length would give
-            return [t for t, h in zip(tests, holds) if _luck(h, y) * float(n_tried) ** len(t) < _LUCK]
-        if not holds or not y.any(): return tests
+            kept = [k for k, t in enumerate(tests) if _luck(holds[k], y) * float(n_tried) ** len(t) < _LUCK]
+            tests, holds = [tests[k] for k in kept], [holds[k] for k in kept]
+        if not holds or not y.any(): return tests, 0.
         sets = [np.logical_or.reduce(holds[:k + 1]) for k in range(len(holds))]
         scores = [_score(self.objective, int((s & y).sum()), int((s & ~y).sum()), int(y.sum()), len(y)) for s in sets]
         n = int(np.flatnonzero(np.array(scores) >= max(scores) - _ENOUGH)[0]) + 1
-        return tests[:n] if _luck(sets[n - 1], y) < _LUCK else []
+        return (tests[:n], scores[n - 1]) if select is None or _luck(sets[n - 1], y) < _LUCK else ([], 0.)
 
 
 def _luck(s: np.ndarray, y: np.ndarray) -> float:
@@ -194,16 +198,17 @@ def _drawn(rows: TokenRows, keep: np.ndarray, most: int, random_state: int) -> n
     return keep[np.isin(rows.doc[keep], taken)]
 
 
-def _measured(search: _Search, tests: list[tuple], h: Hypotheses, level: np.ndarray) -> RuleSet:
+def _measured(y: np.ndarray, tests: list[tuple], h: Hypotheses, level: np.ndarray) -> RuleSet:
     "Rules with what was seen where each held first; shares are drawn towards the common one by two tokens' worth."
-    common, free, rules = search.n_pos / search.n, np.ones(search.n, bool), []
+    n, n_pos = len(y), int(y.sum())
+    common, free, rules = n_pos / n, np.ones(n, bool), []
     for t in tests:
-        r = search.rows_of(t)
+        r = h.rows_of_all(t)
         r = r[free[r]]
         free[r] = False
-        precision = float((search.y[r].sum() + 2 * common) / (len(r) + 2))
+        precision = float((y[r].sum() + 2 * common) / (len(r) + 2))
         rules.append(Rule(tuple(h.names[j] for j in t), precision, float(level[r].mean()) if len(r) else 0., len(r)))
-    tp, covered, left = int(search.y[~free].sum()), int((~free).sum()), int(free.sum())
-    told = {"tokens": search.n, "active": search.n_pos, "precision": tp / max(covered, 1), "recall": tp / max(search.n_pos, 1),
-            "f1": 2 * tp / max(covered + search.n_pos, 1)}
-    return RuleSet(tuple(rules), float((search.n_pos - tp) / max(left, 1)), float(level[free].mean()) if left else 0., told)
+    tp, covered, left = int(y[~free].sum()), int((~free).sum()), int(free.sum())
+    told = {"tokens": n, "active": n_pos, "precision": tp / max(covered, 1), "recall": tp / max(n_pos, 1),
+            "f1": 2 * tp / max(covered + n_pos, 1)}
+    return RuleSet(tuple(rules), float((n_pos - tp) / max(left, 1)), float(level[free].mean()) if left else 0., told)
