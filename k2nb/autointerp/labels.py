@@ -143,7 +143,9 @@ class Hierarchy:
     def __repr__(self): return f"Hierarchy({self.n_leaves} centroids)"
 
     @property
-    def root(self) -> int: return 2 * self.n_leaves - 2
+    def root(self) -> int:  # its number
+        "The node that all others are below."
+        return 2 * self.n_leaves - 2
 
     def members(self,
         node: int,  # a leaf or a branch
@@ -270,12 +272,7 @@ def plot_hierarchy(
     "The tree of centroids from left to right, with names."
     from matplotlib.collections import LineCollection
     ends, stripes = tree.cut(leaves), tree.cut(groups) if groups > 0 else []
-    y, lines = {v: float(i) for i, v in enumerate(ends)}, []
-    for v in range(tree.n_leaves, tree.root + 1):  # children have smaller numbers
-        if v in y or not all(c in y for c in tree.children[v]): continue
-        a, b = tree.children[v]
-        y[v], h = (y[a] + y[b]) / 2, tree.height[v]
-        lines += [[(tree.height[a], y[a]), (h, y[a]), (h, y[b]), (tree.height[b], y[b])]]
+    y, lines = _branches(tree, ends)
     if ax is None: ax = _tree_axes(tree, ends, size)
     top = tree.height[tree.root] or 1.
     for v, color in zip(stripes, palette(max(len(stripes), 1))):
@@ -292,6 +289,17 @@ def plot_hierarchy(
         below = -.62 / (.2 * len(ends) + .5)
         ax.legend(loc="upper left", bbox_to_anchor=(0, below), ncols=2, frameon=False, fontsize=size, handlelength=1.2)
     return ax
+
+
+def _branches(tree, ends) -> tuple[dict, list]:
+    "Node -> its place from top to bottom, and a line of four points for each joint."
+    y, lines = {v: float(i) for i, v in enumerate(ends)}, []
+    for v in range(tree.n_leaves, tree.root + 1):  # children have smaller numbers
+        if v in y or not all(c in y for c in tree.children[v]): continue
+        a, b = tree.children[v]
+        y[v], h = (y[a] + y[b]) / 2, tree.height[v]
+        lines.append([(tree.height[a], y[a]), (h, y[a]), (h, y[b]), (tree.height[b], y[b])])
+    return y, lines
 
 
 def _end(tree, v: int) -> str: return tree.labels[v] + (f" ({len(tree._members[v])})" if v in tree.children else "")
