@@ -127,9 +127,9 @@ async def _ask(client, prompt, parse, id, options: dict) -> tuple[Any, Reply]:
     "Attempts, until one can be read or none will."
     messages, read, written, unread = as_messages(prompt), 0, 0, 0
     for attempt in range(client.retries + 1):
-        asked = messages
+        reply = None
         try:
-            reply = await _once(client, asked, options)
+            reply = await _once(client, messages, options)
             read, written = read + reply.prompt_tokens, written + reply.completion_tokens
             if not reply.text.strip(): raise MalformedReply("it was empty" + (": max_tokens was too small" if reply.cut else ""))
             parsed = reply.text if parse is None else parse(reply.text)
@@ -137,7 +137,7 @@ async def _ask(client, prompt, parse, id, options: dict) -> tuple[Any, Reply]:
         except LLMError as e: error = e
         if error.kind == "malformed":
             unread += 1
-            messages = _complaint(as_messages(prompt), str(error))
+            if reply is not None: messages = _complaint(as_messages(prompt), str(error))  # otherwise it was the server, not the model
         too_long = (error.retry_after or 0.) > client.max_delay
         if not error.retryable or too_long or unread > client.malformed_retries or attempt == client.retries: break
         client.usage.add(retries=1)

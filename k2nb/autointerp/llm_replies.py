@@ -109,7 +109,7 @@ def failure_of(
     found = [getattr(response, "status_code", None), *(getattr(error, name, None) for name in ("status_code", "status", "code"))]
     status = next((s for s in found if isinstance(s, int) and not isinstance(s, bool) and 100 <= s < 600), None)
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)) or any("Timeout" in n for n in names): kind = "time-out"
-    elif isinstance(error, json.JSONDecodeError) or "APIResponseValidationError" in names: kind = "malformed"
+    elif isinstance(error, json.JSONDecodeError) or "APIResponseValidationError" in names: kind = "server"  # its envelope is broken
     elif status is not None: kind = _kind(status, str(error))
     elif isinstance(error, ConnectionError) or names & _NETWORK: kind = "connection"
     else: kind = "error"
