@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['top_examples', 'Split', 'TokenRows', 'clean_tokens', 'rows_from_ids', 'rows_from_store', 'rows_from_strings',
-           'rows_from_words', 'split_rows', 'CENTROID_METRICS', 'CentroidFeatures', 'ColumnFeatures']
+           'rows_from_text', 'rows_from_words', 'split_rows', 'CENTROID_METRICS', 'CentroidFeatures', 'ColumnFeatures']
 
 # %% ../../nbs/51b_evidence.ipynb #c002
 import numpy as np
@@ -12,7 +12,8 @@ import pandas as pd
 
 from ..core import InputError
 from .records import ValidationExample
-from .token_rows import Split, TokenRows, clean_tokens, rows_from_ids, rows_from_store, rows_from_strings, rows_from_words, split_rows
+from .token_rows import Split, TokenRows, clean_tokens, rows_from_ids, rows_from_store, rows_from_strings, rows_from_text
+from .token_rows import rows_from_words, split_rows
 from .centroid_features import CENTROID_METRICS, CentroidFeatures, ColumnFeatures
 
 # %% ../../nbs/51b_evidence.ipynb #c004
@@ -38,5 +39,5 @@ def top_examples(
     return [rows.example(int(r), activation, reach, id) for r in found[:k]]
 
 # %% ../../nbs/51b_evidence.ipynb #c011
-_all_ = ["Split", "TokenRows", "clean_tokens", "rows_from_ids", "rows_from_store", "rows_from_strings", "rows_from_words", "split_rows",
-         "CENTROID_METRICS", "CentroidFeatures", "ColumnFeatures"]
+_all_ = ["Split", "TokenRows", "clean_tokens", "rows_from_ids", "rows_from_store", "rows_from_strings", "rows_from_text",
+         "rows_from_words", "split_rows", "CENTROID_METRICS", "CentroidFeatures", "ColumnFeatures"]
