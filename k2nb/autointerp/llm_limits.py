@@ -154,7 +154,7 @@ def _final(error: LLMError, id, attempts: int, limit: float | None) -> LLMError:
     error.args, error.id, error.attempts = (f"{about}{error.kind}: {error}{waits}{often}",), id, attempts
     return error
 
-# %% ../../nbs/56e_llm_limits.ipynb #c021
+# %% ../../nbs/56e_llm_limits.ipynb #c023
 async def gather_limited(
     items: Iterable,  # what to go through
     fn: Callable,  # async: one item -> one result

@@ -190,7 +190,7 @@ def intrude_prompt(
 def reading_prompt(
     results: Sequence[Mapping],  # one a token: token_str, centroid_id, explanation, confidence
 ) -> list[dict]:  # messages
-    "Ask for a reading of an analysed sentence that cites centroids and confidences."
+    "Ask for a reading of an analysed sentence that cites centroids and confidences. Read the answer with `parse_reading`."
     if not results: raise InputError("there are no tokens to read")
     def line(r):
         sure = r.get("confidence")
