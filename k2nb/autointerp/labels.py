@@ -6,87 +6,23 @@
 __all__ = ['short_labels', 'Hierarchy', 'centroid_hierarchy', 'plot_hierarchy']
 
 # %% ../../nbs/58a_labels.ipynb #c003
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import InputError, check_choice, check_matrix
-from .hypotheses import END, START
-from .sentences import _FUNCTION_WORDS, _rules_of
+from .names import _content, _fit, _named, _short
 from ..view.colors import INK, palette
 
 # %% ../../nbs/58a_labels.ipynb #c006
-_OPENINGS = re.compile(r"""^(?:
-      (?:this|the|a)\s(?:centroid|cluster|feature|neuron|concept)s?\b | it\b | tokens?\s(?=that|which|where|when|at|in|of|from|with)
-    | (?:(?:seems|appears|tends)\sto|mostly|mainly|primarily|strongly|usually|generally|often|specifically|especially)\b
-    | (?:is\sactive|activate|fire|respond|represent|capture|detect|correspond|encode|stand|denote|mean|refer|relate[ds]?|mark|indicate)s?\b
-    | (?:tokens|words|word|terms|occurrences|instances|mentions|uses|examples|forms?)\s
-      (?:that|which|like|of|for|about|such\sas|related\sto|in|is|are|one\sof)\b
-    | (?:(?:the|a|an|any)\s)?(?:word|token)s?\s(?=["'“‘«-]|after|before|with)
-    | (?:that|which|who|are|is|on|to|for|when|like|about|the|an?|such\sas|any\sof|one\sof|related\sto)\b
-    | [\s:,;–—-](?!\w) )\s*""", re.IGNORECASE | re.VERBOSE)
-_CLAUSE = re.compile(r"""\s*(?: [.;:(\[—–]\s | [.;:(\[]$ | \s[—–(\[]
-    | ,?\s(?:such\sas|including|especially|particularly|e\.g\.|i\.e\.|for\sexample|and\sother|which|that|where|when|often)\b )
-    """, re.VERBOSE)
-
-
-def _head(text: str, max_words: int) -> str:
-    "What a text is about: all of it without its empty opening, if that is short, else the first clause."
-    text = " ".join(text.split())
-    text = (_opened(text) or text).strip(" .,;:")
-    parts = [text] if len(text.split()) <= max_words else _CLAUSE.split(text)
-    return _short(next((p for p in parts if p.strip(" .,;:()[]")), ""), max_words)
-
-
-def _opened(text: str) -> str:
-    "A text without the words that every explanation begins with."
-    while (shorter := _OPENINGS.sub("", text, count=1)) != text: text = shorter
-    return text
-
-
-def _short(text: str, max_words: int) -> str:
-    "The first words of a clause, none left hanging at its end."
-    words = text.split()
-    kept = words[:max_words]
-    while len(kept) > 1 and len(kept) < len(words) and kept[-1].strip(",").lower() in {*_FUNCTION_WORDS, "/", "–", "—", "&"}: kept.pop()
-    return " ".join(kept).strip(" .,;:[")
-
-# %% ../../nbs/58a_labels.ipynb #c010
-def _parts(x) -> tuple[str, str | None, list[str]]:
-    "Explanation, the label it came with, and more words, of whatever explanation was given."
-    if isinstance(x, str): return x, None, []
-    get = x.get if isinstance(x, Mapping) else lambda k, default=None: getattr(x, k, default)
-    text, meta = get("explanation"), get("metadata") or {}
-    if not isinstance(text, str):
-        raise InputError(f"an explanation is a CentroidExplanation, its dictionary or a text; got {type(x).__name__}")
-    marked = [w for w, _ in Counter(re.findall(r"«\s*([^»]+?)\s*»", " ".join(get("top_k_examples") or ()))).most_common()]
-    rules = _rules_of(x)
-    if rules and not rules["rules"] and marked: text = ", ".join(marked[:3])  # the explanation says only that there is no rule
-    return text, meta.get("label"), [*_words_in_rules(rules), *marked]
-
-
-def _words_in_rules(rules: Mapping) -> Iterator[str]:
-    "What the tests of rules name: words, affixes, neighbours."
-    how = {"word": "{}", "whole": "{}", "prefix": "{}-", "suffix": "-{}", "previous": "after {}", "next": "before {}", "near": "near {}"}
-    for rule in rules.get("rules", ()):
-        for attribute, value in rule["tests"]:
-            if (kind := attribute.rstrip("1234")) in how and value not in (START, END): yield how[kind].format(value)
-
-
-def _content(text: str) -> list[str]:
-    "The words of a text that say something."
-    return [w for w in re.findall(r"[^\W_]+(?:[-'’][^\W_]+)*", text) if w.lower() not in _FUNCTION_WORDS]
-
-
 def _check_words(max_words) -> None:
     if isinstance(max_words, bool) or not isinstance(max_words, int) or max_words < 2:
         raise InputError(f"max_words must be an int ≥ 2, got {max_words!r}")
 
-# %% ../../nbs/58a_labels.ipynb #c011
+
 def short_labels(
     explanations: Mapping[int, Any],  # centroid id -> CentroidExplanation, its dictionary, or a text
     max_words: int = 6,  # the longest a label may be, 2 or more
@@ -98,9 +34,8 @@ def short_labels(
     _check_words(max_words)
     base, more = {}, {}
     for id, x in explanations.items():
-        text, label, words = _parts(x)
-        base[id] = _short(label or "", max_words) or _head(text, max_words) or _short(next(iter(words), f"centroid {id}"), max_words)
-        more[id] = list(dict.fromkeys([*_content(text), *(" ".join(w.split()) for w in words)]))
+        name, words = _named(x, max_words)
+        base[id], more[id] = name or f"centroid {id}", list(dict.fromkeys(words))
     return _unlike(base, more, max_words)
 
 
@@ -120,7 +55,7 @@ def _unlike(base: dict, more: dict, max_words: int) -> dict:
 
 def _with(label: str, word: str, max_words: int) -> str: return f"{_short(label, max_words - len(word.split()))}: {word}"
 
-# %% ../../nbs/58a_labels.ipynb #c015
+# %% ../../nbs/58a_labels.ipynb #c010
 class Hierarchy:
     "A binary tree of centroids whose branches have names."
     def __init__(self,
@@ -178,18 +113,18 @@ class Hierarchy:
         rows = [(v, self.parent.get(v, -1), self.height[v], len(m), self.labels[v], self.members(v)) for v, m in self._members.items()]
         return pd.DataFrame(rows, columns=["node", "parent", "height", "size", "label", "members"])
 
-# %% ../../nbs/58a_labels.ipynb #c016
+# %% ../../nbs/58a_labels.ipynb #c011
 def _stem(word: str) -> str:
     "Lower case, and no plural s: enough to see that two explanations speak of the same."
     w = word.casefold()
-    return w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w
+    return w[:-1] if len(w) > 3 and w.isalpha() and w.endswith("s") and not w.endswith("ss") else w
 
 
 def _tree_labels(tree, labels, words, centroids, max_words: int) -> dict:
     "Node -> name, from the root down."
     _check_words(max_words)
     own = [str(labels.get(i, i)) for i in tree.ids]
-    bags = [_content(name) + list((words or {}).get(i, ())) for name, i in zip(own, tree.ids)]
+    bags = [list((words or {}).get(i) or _content(name)) for name, i in zip(own, tree.ids)]
     share, spelt = _shares(tree, bags), _spelling(bags)
     out, said = dict(enumerate(own)), {}  # said: the words by which a branch and those above it are named
     if tree.children:
@@ -201,7 +136,7 @@ def _tree_labels(tree, labels, words, centroids, max_words: int) -> dict:
         found = [w for w in share[v] if min(share[p][w] for p in parts) >= .5 and share[beside][w] < .5 and w not in above]
         found = sorted(found, key=lambda w: (share[beside][w] - share[v][w], w))[:3]
         said[v] = above | set(found)
-        name = _short(", ".join(spelt[w] for w in found), max_words) if found else _middle(tree, v, own, above, centroids, max_words)
+        name = _fit([spelt[w] for w in found], max_words, ", ") or _middle(tree, v, own, above, centroids, max_words)
         out[v] = name if name.casefold() != out.get(beside, "").casefold() else f"{_short(name, max_words - 1)} #{v}"
     return out
 
@@ -226,11 +161,17 @@ def _middle(tree, v: int, own: list, above: set, centroids, max_words: int) -> s
     if centroids is not None:
         X = centroids[members]
         members = [members[i] for i in np.argsort(((X - X.mean(0)) ** 2).sum(1), kind="stable")]
-    names = (" ".join(w for w in _content(own[m]) if _stem(w) not in above) or own[m] for m in members)
+    names = (_without(own[m], above) or own[m] for m in members)
     names = list(dict.fromkeys(_short(name, max((max_words - 1) // 2, 1)) for name in names))
     return " / ".join(names[:2 if max_words > 2 else 1])
 
-# %% ../../nbs/58a_labels.ipynb #c017
+def _without(name: str, words: set) -> str:
+    "A name without some words, nor the *of* that this leaves at its beginning."
+    kept = [w for w in name.split() if _stem(w.strip(",")) not in words]
+    while kept and kept[0] in ("of", "the", "a", "an", "that", "and", "or", "in", "with"): kept.pop(0)
+    return " ".join(kept)
+
+# %% ../../nbs/58a_labels.ipynb #c012
 def centroid_hierarchy(
     centroids,  # (K, d) array or tensor
     explanations: Mapping[int, Any] | None = None,  # id -> CentroidExplanation or text; None: leaves are called by their ids
@@ -253,14 +194,13 @@ def centroid_hierarchy(
             raise InputError(f"centroid {ids[int(length.argmin())]} has length 0 and so no direction; use metric='euclidean'")
         X = X / length
     explanations = {i: explanations[i] for i in ids if i in explanations} if explanations is not None else {}
-    told = {i: _parts(x) for i, x in explanations.items()}
-    words = {i: [w for part in (text, *more) for w in _content(part)] for i, (text, _, more) in told.items()}
+    words = {i: _named(x, max_words)[1] for i, x in explanations.items()}
     labels = short_labels(explanations, max_words) if labels is None else labels
     by = "cosine" if (metric, method) == ("cosine", "average") else "euclidean"
     Z = linkage(X, method, by, optimal_ordering=len(X) <= 256) if len(X) > 1 else np.zeros((0, 4))
     return Hierarchy(Z, ids, labels, words, X, max_words)
 
-# %% ../../nbs/58a_labels.ipynb #c027
+# %% ../../nbs/58a_labels.ipynb #c022
 def plot_hierarchy(
     tree: Hierarchy,  # from `centroid_hierarchy`
     ax=None,  # matplotlib Axes to draw in; None: a new figure of the right size

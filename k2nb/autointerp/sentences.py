@@ -18,7 +18,7 @@ from .hypotheses import END, START
 from .records import _plain
 from .rules import Rule, RuleSet
 from .token_rows import TokenRows
-from .results import _check_results, _confidence, _missing, _visible, sentence_frame, sentence_table
+from .results import _check_results, _confidence, _cut, _missing, _visible, sentence_frame, sentence_table
 
 # %% ../../nbs/57a_sentences.ipynb #c004
 _all_ = ["sentence_table", "sentence_frame"]
@@ -71,7 +71,7 @@ class Finding:
 
     def __str__(self):
         name = f"Centroid {self.centroid_id}" + (f" ({_visible(self.label)})" if self.label else "")
-        said = _visible(" ".join(self.explanation.split())) if self.explanation else "no explanation"
+        said = _cut(_visible(" ".join(self.explanation.split())), 90, at_words=True) if self.explanation else "no explanation"
         sure = "not measured" if _missing(self.confidence) else f"confidence {self.confidence:.2f}"
         plain = {f"“{t.strip().lower()}”" for t in self.tokens}  # that it is this word need not be said again
         why = [b for b in self.because if b != self.explanation and b not in plain]
