@@ -53,15 +53,15 @@ class _Remote:
 
     def __repr__(self): return f"{type(self).__name__}({self.model!r}{'' if self.base_url is None else f', base_url={self.base_url!r}'})"
 
-    async def _send(self, create: Callable, body: dict, optional: dict) -> Reply:
-        "One call; arguments that the server refuses by name are left out from then on."
+    async def _send(self, path: str, body: dict, optional: dict) -> Reply:
+        "One call; fields that the server refuses by name are left out from then on."
         sdk = await self._sdk.here()
         hide = [k for k in (getattr(sdk, "api_key", None), getattr(sdk, "auth_token", None)) if isinstance(k, str) and k != _NO_KEY]
         while True:
             limit = next((n for n in self._limits if n not in self._drop), None)
             named = {limit if k == "limit" else k: v for k, v in optional.items() if v is not None}
-            sent = body | {k: v for k, v in named.items() if k is not None and k not in self._drop}
-            try: answer = await create(sdk, sent)
+            sent = {"model": self.model} | body | {k: v for k, v in named.items() if k is not None and k not in self._drop} | self.extra
+            try: answer = await sdk.post(path, cast_to=object, body=sent)  # as JSON: SDKs' own types differ from version to version
             except Exception as e:
                 error = failure_of(e, hide)
                 name = _optional_refused(error, sent)
@@ -120,8 +120,7 @@ class OpenAIClient(_Remote):
         "One call. Raises `LLMError`."
         mode = {"type": "json_object"} if json and self.json_mode else None
         optional = {"limit": max_tokens, "temperature": temperature, "response_format": mode}
-        body = {"model": self.model, "messages": as_messages(prompt), **({"extra_body": self.extra} if self.extra else {})}
-        return await self._send(lambda sdk, sent: sdk.chat.completions.create(**sent), body, optional)
+        return await self._send("/chat/completions", {"messages": as_messages(prompt)}, optional)
 
 # %% ../../nbs/56c_llm_clients.ipynb #c010
 class AnthropicClient(_Remote):
@@ -150,14 +149,8 @@ class AnthropicClient(_Remote):
         "One call. Raises `LLMError`."
         messages = as_messages(prompt)
         system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
-        body = {"model": self.model, "messages": [m for m in messages if m["role"] != "system"], "max_tokens": max_tokens,
-                **({"system": system} if system else {})}
-
-        async def create(sdk, sent):
-            own = {k: sent.pop(k) for k in ("temperature",) if k in (sent := dict(sent))}  # newer SDKs have no argument of this name
-            more = {**own, **self.extra}
-            return await sdk.messages.create(**sent, **({"extra_body": more} if more else {}))
-        return await self._send(create, body, {"temperature": temperature})
+        body = {"messages": [m for m in messages if m["role"] != "system"], "max_tokens": max_tokens}
+        return await self._send("/v1/messages", body | ({"system": system} if system else {}), {"temperature": temperature})
 
 # %% ../../nbs/56c_llm_clients.ipynb #c025
 class LocalChatClient:
