@@ -22,7 +22,7 @@ from ..core import InputError, check_choice
 from .token_rows import TokenRows
 
 # %% ../../nbs/52_hypotheses.ipynb #c005
-PREFIXES, SUFFIXES = (1, 2, 3, 4), (1, 2, 3, 4)  # so many letters of the beginning and of the end are looked at
+PREFIXES, SUFFIXES = (4, 3, 2, 1), (4, 3, 2, 1)  # so many letters of the beginning and of the end are looked at; of equals the longer is taken
 
 
 @cache
