@@ -6,7 +6,7 @@
 __all__ = ['FeatureInterp']
 
 # %% ../../nbs/57c_feature_interp.ipynb #c003
-import asyncio, functools, threading
+import asyncio, threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .evidence import ColumnFeatures, TokenRows, rows_from_strings
 from .explanations import Explanations, InterpEvidence
 from .judges import RuleJudge
 from .labels import short_labels
-from .records import CentroidExplanation, ExplainTask, ValidationExample, run_sync
+from .records import CentroidExplanation, ExplainTask, ValidationExample, add_twins
 from .revisions import Verdict, counterexamples, revise
 from .rule_search import RuleExplainer
 from .scorers import SCORE_KINDS, Scores, score_examples, score_explanation
@@ -200,15 +200,16 @@ class FeatureInterp(_Making):
     ) -> dict[int, CentroidExplanation]:  # the same, with confidence where three or more of one explainer can be compared
         "Confidence of each, calibrated on the others of the same explainer; the cache is told."
         out = dict(explanations)
-        kinds = {i: e.metadata.get("explainer") for i, e in out.items()}
-        for kind in set(kinds.values()) - {"human"}:
-            mine = [i for i in out if kinds[i] == kind]
-            held = [(out[i].metadata.get("scores") or {}).get("fuzzing", {}).get("score") for i in mine]
-            raw = [out[i].metadata.get("select_score") for i in mine]
+        known = {**self.kept(), **out}  # the more to learn from the better
+        for kind in {e.metadata.get("explainer") for e in out.values()} - {"human"}:
+            mine = sorted(i for i, e in known.items() if e.metadata.get("explainer") == kind)
+            held = [(known[i].metadata.get("scores") or {}).get("fuzzing", {}).get("score") for i in mine]
+            raw = [known[i].metadata.get("select_score") for i in mine]
             t = pd.DataFrame({"id": mine, "raw": raw, "truth": held}).astype({"raw": float, "truth": float})
             if t.dropna().shape[0] < 3: continue
             for i, c in cross_calibrate(t, random_state=self.random_state)[["id", "confidence"]].itertuples(index=False):
-                if not np.isnan(c) and not (out[i].metadata.get("calibrated") and out[i].confidence == c): out[i] = self._keep_confidence(out[i], float(c))
+                e = out.get(i)
+                if e and not np.isnan(c) and not (e.metadata.get("calibrated") and e.confidence == c): out[i] = self._keep_confidence(e, float(c))
         return out
 
     def _keep_confidence(self, e: CentroidExplanation, confidence: float) -> CentroidExplanation:
@@ -259,12 +260,4 @@ class FeatureInterp(_Making):
         return (await self.score(e, "score", ("fuzzing",), judge, n_boot=0))["fuzzing"]
 
 # %% ../../nbs/57c_feature_interp.ipynb #c009
-def _twin(name: str):
-    "A method that runs a coroutine method to its end."
-    @functools.wraps(getattr(FeatureInterp, name))
-    def call(self, *args, **kwargs): return run_sync(getattr(self, name)(*args, **kwargs))
-    call.__name__, call.__doc__ = f"{name}_sync", f"`{name}`, for scripts: it waits for the result."
-    return call
-
-
-for _name in ("generate_explanation", "score", "get_or_generate_explanation", "explain_all", "edit"): setattr(FeatureInterp, f"{_name}_sync", _twin(_name))
+add_twins(FeatureInterp, "generate_explanation", "score", "get_or_generate_explanation", "explain_all", "edit")
