@@ -24,7 +24,8 @@ _KNOTS = 5  # how many features count as much as the mean does, in that line
 def _pairs(raw, truth) -> tuple[np.ndarray, np.ndarray]:
     "Raw figures and scores of the features that have both."
     x, y = np.asarray(raw, float), np.asarray(truth, float)
-    if x.ndim != 1 or x.shape != y.shape: raise InputError(f"raw and truth must be two lists of one length, got shapes {x.shape} and {y.shape}")
+    if x.ndim != 1 or x.shape != y.shape:
+        raise InputError(f"raw and truth must be two lists of one length, got shapes {x.shape} and {y.shape}")
     there = ~np.isnan(x) & ~np.isnan(y)
     x, y = x[there], y[there]
     if ((y < 0) | (y > 1)).any(): raise InputError(f"held-out scores lie between 0 and 1, got {y[(y < 0) | (y > 1)][0]}")
@@ -97,7 +98,8 @@ class Calibrator:
     def to_dict(self) -> dict:  # plain data
         "All that `predict` needs, for a JSON file."
         if not self.n: raise InputError("this Calibrator is not fitted: there is nothing to keep")
-        return {"method": self.method, "form": self.form, "n": self.n, "knots": self.knots and [list(k) for k in self.knots], "curve": self.curve}
+        knots = self.knots and [list(k) for k in self.knots]
+        return {"method": self.method, "form": self.form, "n": self.n, "knots": knots, "curve": self.curve}
 
     @classmethod
     def from_dict(cls,
@@ -177,4 +179,5 @@ def with_confidence(
 ) -> CentroidExplanation:  # a copy; metadata `select_score` and `calibrated` are set, `raw_confidence` is left alone
     "An explanation with its confidence."
     p = float(raw) if calibrator is None else calibrator.predict(raw)
-    return replace(explanation, confidence=p, metadata={**explanation.metadata, "select_score": float(raw), "calibrated": calibrator is not None})
+    told = {"select_score": float(raw), "calibrated": calibrator is not None}
+    return replace(explanation, confidence=p, metadata={**explanation.metadata, **told})

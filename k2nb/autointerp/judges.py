@@ -23,6 +23,8 @@ from ..core import InputError, hash_json
 class Judge(Protocol):
     "What answers. All methods are coroutines, so that one that asks a server can wait for many answers at once."
 
+    def __init__(self): ...
+
     async def detect(self,
         explanation: CentroidExplanation,  # what is judged
         examples: list[ValidationExample],  # windows; nothing in them tells the answer
@@ -77,11 +79,10 @@ class RuleJudge:
 
     def __init__(self,
         rows: TokenRows | None = None,  # where examples are from; None: examples are judged by their own tokens
-        read: Callable | None = None,  # metadata["rules"] -> what has `predict(rows)` and `probability(rows)`; None: `RuleSet.from_dict`
+        read: Callable | None = None,  # metadata["rules"] -> what has `predict(rows)`, `probability(rows)`; None: a RuleSet
         keep: int = 128,  # rule sets whose verdict on all rows is kept in memory
     ):
-        self.rows, self.read, self.keep = rows, read or rule_set, keep
-        self.likeness = Likeness(rows)
+        self.rows, self.read, self.keep, self.likeness = rows, read or rule_set, keep, Likeness(rows)
         self._known: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def __repr__(self): return f"RuleJudge({'without rows' if self.rows is None else self.rows})"
@@ -90,7 +91,8 @@ class RuleJudge:
         "The rule set and its hash."
         data = explanation.metadata.get("rules")
         if not data:
-            raise InputError(f"the explanation of {explanation.centroid_id} ({explanation.explanation[:60]!r}) has no rules in its metadata: "
+            said = explanation.explanation[:60]
+            raise InputError(f"the explanation of {explanation.centroid_id} ({said!r}) has no rules in its metadata: "
                              "a text can be judged by a language model only, see LLMJudge")
         return self.read(data), hash_json(data)
 

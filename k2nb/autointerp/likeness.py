@@ -90,7 +90,7 @@ class Likeness:
         return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-12)
 
     def _company_words(self) -> tuple[np.ndarray, int]:
-        "What each word counts as when it is company, and how many such things there are: itself if it is common, else its form and last letters."
+        "What words count as in company (themselves if common, else their form and last letters), and how many such things there are."
         codes, words = self._types
         often = np.bincount(codes)
         common = np.argsort(-often, kind="stable")[:_COMMON[1]]

@@ -40,7 +40,8 @@ def as_mask(
         return where
     if where.ndim != 1 or (where.size and where.dtype.kind not in "iu"):
         raise InputError(f"{name} must be a bool mask or row numbers, got {where.dtype} {where.shape}")
-    if where.size and (where.min() < 0 or where.max() >= n): raise InputError(f"{name} names row {where.max()}; rows are 0 to {n - 1}")
+    bad = where[(where < 0) | (where >= n)]
+    if bad.size: raise InputError(f"{name} names row {bad[0]}; rows are 0 to {n - 1}")
     out = np.zeros(n, bool)
     out[where.astype(np.int64)] = True
     return out
@@ -87,11 +88,12 @@ class ScoringSet:
         explanation: CentroidExplanation,  # whose metadata may name its `examples_rows`
     ) -> None:
         "Raises `InputError` where a text of this set helped to make the explanation."
-        check_apart(self.rows, [e.row for e in self.positives + self.negatives + self.wrong], explanation.metadata.get("examples_rows"))
+        mine = [e.row for e in self.positives + self.negatives + self.wrong]
+        check_apart(self.rows, mine, explanation.metadata.get("examples_rows"))
 
     def __repr__(self):
-        return (f"ScoringSet(centroid {self.centroid_id}: {len(self.positives)} of {self.wanted} positives, {len(self.negatives)} negatives, "
-                f"{int(self.hard.sum())} of them hard, {len(self.wrong)} wrong marks, reach {self.reach})")
+        return (f"ScoringSet(centroid {self.centroid_id}: {len(self.positives)} of {self.wanted} positives, "
+                f"{len(self.negatives)} negatives, {int(self.hard.sum())} of them hard, {len(self.wrong)} wrong marks, reach {self.reach})")
 
 # %% ../../nbs/54c_samples.ipynb #c011
 def _draw(candidates: np.ndarray, doc: np.ndarray, n: int, g) -> np.ndarray:

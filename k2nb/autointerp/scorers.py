@@ -85,7 +85,8 @@ class Scores(Record):
         return pd.DataFrame([{"kind": k, **f} for k, f in self.figures.items()]).set_index("kind")
 
     def __repr__(self):
-        told = (f"{k} {f['score']:.2f}" if f["score"] == f["score"] else f"{k} – ({f['positives']} positives)" for k, f in self.figures.items())
+        def say(f): return f"– ({f['positives']} positives)" if np.isnan(f["score"]) else f"{f['score']:.2f}"
+        told = (f"{k} {say(f)}" for k, f in self.figures.items())
         lost = sum(f["failures"] for f in self.figures.values())
         return f"Scores({self.centroid_id}: {', '.join(told)}{f'; {lost} answers failed' if lost else ''})"
 
@@ -168,7 +169,7 @@ async def score_explanation(
     for kind in kinds: check_choice(kind, SCORE_KINDS, "kind of score")
     if batch is not None and batch < 1: raise InputError(f"batch must be 1 or more, got {batch!r}")
     scoring_set.check_apart(explanation)
-    s, out = scoring_set, {}
+    s = scoring_set
     beside = s.wrong[::2]
     asked = {"detection": (judge.detect, s.positives, s.negatives),
              "fuzzing": (judge.fuzz, s.positives, beside + s.negatives[:len(s.positives) - len(beside)]),
@@ -189,7 +190,8 @@ def shuffled(
     "Explanations dealt out anew among the features: the control."
     order = rng(random_state, "shuffled").permutation(len(explanations))
     def without_rows(m): return {k: v for k, v in m.items() if k != "examples_rows"}  # they are another feature's
-    return [replace(explanations[j], centroid_id=e.centroid_id, metadata=without_rows(explanations[j].metadata)) for e, j in zip(explanations, order)]
+    return [replace(given, centroid_id=e.centroid_id, metadata=without_rows(given.metadata))
+            for e, given in zip(explanations, (explanations[j] for j in order))]
 
 
 
@@ -236,7 +238,8 @@ async def intruder_score(
     size: int = 4,  # tokens of the feature in a group, beside the intruder
     **options,  # hard, neighbours, reach, avoid, random_state, as for `intruder_groups`
 ) -> pd.DataFrame:  # centroid_id, score (nan without groups), chance, n, failures
-    "Share of groups in which the odd one is found, feature by feature. It needs no explanation, and judges none: it says whether there is something to explain."
+    """Share of groups in which the odd one is found, feature by feature. It needs no explanation, and judges none: it says whether there is
+    something to explain."""
     out = []
     for id in ids:
         groups, places = intruder_groups(rows, features, id, where, n, size, **options)
@@ -244,5 +247,6 @@ async def intruder_score(
         if said.shape != places.shape: raise InputError(f"the judge gave {len(said)} answers to {len(places)} groups")
         there = said >= 0
         score = float((said == places)[there].mean()) if there.any() else np.nan
-        out.append({"centroid_id": int(id), "score": score, "chance": 1 / (size + 1), "n": int(there.sum()), "failures": int((~there).sum())})
+        out.append({"centroid_id": int(id), "score": score, "chance": 1 / (size + 1), "n": int(there.sum()),
+                    "failures": int((~there).sum())})
     return pd.DataFrame(out)

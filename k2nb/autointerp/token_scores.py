@@ -40,9 +40,10 @@ class TokenCounts:
         i = j if order is None else np.asarray(order)
         tp, picked, n = self.hit[i, j], self.picked[i], self.there
         with np.errstate(invalid="ignore", divide="ignore"):
-            recall, others, near = tp / n, 1 - (picked - tp) / (self.n - n), 1 - self.near_hit[i, j] / self.near
-            out = pd.DataFrame({"precision": np.where(picked > 0, tp / np.maximum(picked, 1), 0), "recall": recall, "f1": 2 * tp / (n + picked),
-                                "balanced_accuracy": (recall + others) / 2, "near_balanced_accuracy": (recall + near) / 2})
+            precision, recall, f1 = tp / np.maximum(picked, 1), tp / n, 2 * tp / (n + picked)
+            others, near = 1 - (picked - tp) / (self.n - n), 1 - self.near_hit[i, j] / self.near
+            out = pd.DataFrame({"precision": precision, "recall": recall, "f1": f1, "balanced_accuracy": (recall + others) / 2,
+                                "near_balanced_accuracy": (recall + near) / 2})
         out[n < least] = np.nan
         out.insert(0, "centroid_id", self.ids)
         out.insert(1, "n", n.astype(int))
@@ -80,7 +81,8 @@ def count_tokens(
     active = {j: np.asarray(features.active(j), bool)[at] for j in dict.fromkeys([*ids, *(j for js in near_ids.values() for j in js)])}
     A = np.stack([active[i] for i in ids], axis=1)
     P = np.stack([_predicted(rows, rules[i], at) for i in rules], axis=1).astype(np.float32)
-    N = np.stack([np.any([active[j] for j in near_ids[i]], axis=0) & ~active[i] if near_ids[i] else np.zeros(len(at), bool) for i in ids], axis=1)
+    none = np.zeros(len(at), bool)
+    N = np.stack([np.any([none, *(active[j] for j in near_ids[i])], axis=0) & ~active[i] for i in ids], axis=1)
     hit, near_hit = (P.T @ M.astype(np.float32) for M in (A, N))
     return TokenCounts(ids, len(at), P.sum(0, dtype=np.float64), A.sum(0), hit.astype(np.float64), N.sum(0), near_hit.astype(np.float64))
 
