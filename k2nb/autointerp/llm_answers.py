@@ -178,12 +178,12 @@ def parse_reading(
 ) -> str:  # paragraphs, without control characters
     "A reading whose citations hold. Raises `MalformedReply` for one that cites nothing, an unknown centroid or a wrong confidence."
     said = "\n".join(line for line in (plain_line(part) for part in _said(text).splitlines()) if line)
-    cited = re.findall(r"\bC(\d+)\b(?:\s*,\s*(?:confidence\s*)?(\d(?:\.\d+)?))?", said)
+    cited = re.findall(r"\b(?:C|centroid\s+)(\d+)\b(?:\s*,\s*(?:confidence\s*)?(\d(?:\.\d+)?))?", said, re.I)
     if not cited: raise MalformedReply("it cites no centroid")
     for id, figure in cited:
-        if int(id) not in known: raise MalformedReply(f"C{id} is cited, which is not among the lines")
+        if int(id) not in known: raise MalformedReply(f"centroid {id} is cited, of which nothing was said")
         sure = known[int(id)]
         if figure and sure is not None and math.isfinite(sure) and abs(float(figure) - sure) > .0151:  # two digits were shown
-            raise MalformedReply(f"C{id} is cited with confidence {figure}, and has {sure:.2f}")
+            raise MalformedReply(f"centroid {id} is cited with confidence {figure}, and has {sure:.2f}")
     if len(said) <= max_chars: return said
     return said[:max_chars - 1].rsplit(None, 1)[0] + "…"

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROMPT_VERSION', 'show_tokens', 'show_example', 'activation_scale', 'explain_prompt', 'detect_prompt', 'fuzz_prompt',
-           'simulate_prompt', 'intrude_prompt', 'reading_prompt']
+           'simulate_prompt', 'intrude_prompt']
 
 # %% ../../nbs/56a_prompts.ipynb #c003
 import json, math, re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from .llm_answers import plain_line
 from .records import ExplainTask, ValidationExample
@@ -185,20 +185,3 @@ def intrude_prompt(
     ask = (f"In all of these {len(group)} texts but one, the token between « and » is marked because the same unit responds to it. In one "
            'it is marked for another reason. Which? Answer with one line of JSON and nothing else: {"odd": its number}')
     return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join([_block(show_example(e) for e in group), ask])}]
-
-# %% ../../nbs/56a_prompts.ipynb #c029
-def reading_prompt(
-    results: Sequence[Mapping],  # one a token: token_str, centroid_id, explanation, confidence
-) -> list[dict]:  # messages
-    "Ask for a reading of an analysed sentence that cites centroids and confidences. Read the answer with `parse_reading`."
-    if not results: raise InputError("there are no tokens to read")
-    def line(r):
-        sure = r.get("confidence")
-        sure = "unknown" if sure is None or not math.isfinite(sure) else f"{sure:.2f}"
-        token, words = (_joined([plain_line(str(r.get(k) or ""), 200).translate(_FRAME)], [True]) for k in ("token_str", "explanation"))
-        return f"«{token}» [C{r['centroid_id']}, confidence {sure}] {words or 'no explanation'}"
-    ask = ("Each line is a token of one sentence, in order, with the centroid that its activation lies nearest to, how far that centroid's "
-           "explanation is to be trusted, and the explanation. In at most 8 sentences, say what the network seems to track in this "
-           "sentence: syntax, meaning, context. After each claim name the centroids that it rests on and their confidence, as in "
-           "[C12, 0.84]. Say what is unsure. Claim nothing that no line supports.")
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _block(line(r) for r in results) + "\n\n" + ask}]
