@@ -61,7 +61,7 @@ _COUNTS = ("first", "second", "third", "fourth", "fifth")
 def _piece(attribute: str, value: str) -> str:
     "A test in a word or three."
     if value in (START, END) and attribute.startswith(("previous", "next")):
-        return {"^": ("first", "second"), "$": ("last", "last but one")}[value][attribute[-1] == "2"] + " in text"
+        return {START: ("first", "second"), END: ("last", "last but one")}[value][attribute[-1] == "2"] + " in text"
     if attribute in _NAMES: return _NAMES[attribute].format(_quoted(value))
     if attribute.startswith(("prefix", "suffix")): return f"{value}-" if attribute[0] == "p" else f"-{value}"
     if attribute == "shape": return _LOOKS.get(value, f"like {_quoted(value)}")
@@ -69,6 +69,8 @@ def _piece(attribute: str, value: str) -> str:
     if attribute == "from_start": return f"{_COUNTS[int(value)]} in text" if int(value) < 5 else "late in text"
     if attribute == "from_end":
         return "last in text" if value == "0" else f"{value} before the end" if int(value) < 5 else "early in text"
+    if attribute.startswith(("before_", "after_")):  # few before it are many to come
+        return "early in text" if (attribute[0] == "b") == attribute.endswith("below") else "late in text"
     return f"{value} piece" if attribute == "piece" else "by text length"
 
 

@@ -8,45 +8,127 @@ __all__ = ['Rule', 'RuleSet']
 # %% ../../nbs/53_rules.ipynb #c003
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 
 from ..core import InputError, check_choice
-from .hypotheses import ATTRIBUTES, END, START, attributes_of
+from .hypotheses import ATTRIBUTES, BOUNDED, END, START, attributes_of
 from .token_rows import TokenRows
 
 # %% ../../nbs/53_rules.ipynb #c005
-def _quoted(value: str) -> str: return f"“{'⏎' if value == chr(10) else value}”"
+_SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}  # what stands for letters that cannot be seen
+_LONGEST = 40  # letters of a token that are shown
+_MANY = 12  # values in a row that are shown
 
 
+def _shown(value: str) -> str:
+    "A value on one line, cut if it is very long."
+    if value.isspace(): seen = "".join(_SIGNS.get(c, c) for c in value)
+    else: seen = value.replace("\n", "⏎").replace("\t", "⇥")
+    return "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in seen[:_LONGEST]) + "…" * (len(seen) > _LONGEST)
+
+
+def _quoted(value: str) -> str:
+    "The same in quotation marks."
+    seen = _shown(value)
+    return f"«{seen}»" if "“" in seen or "”" in seen else f"“{seen}”"
+
+
+def _any_of(values: Sequence[str], last: str = "or") -> str:
+    "Quoted values, one after another; the more there are the fewer of them."
+    shown = [_quoted(v) for v in values[:len(values) if len(values) <= _MANY else _MANY - 2]]
+    if len(values) > len(shown): shown.append(f"{len(values) - len(shown)} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
+
+# %% ../../nbs/53_rules.ipynb #c007
 _SHAPES = {"x": "a word in small letters", "Xx": "a capitalised word", "X": "a word in capitals", "d": "a number"}
-_HEADS = {"word": "{}", "whole": "a piece of {}"}
-_PLACES = {"0": "first in its text", "1": "second in its text", "2": "third in its text", "3": "fourth in its text", "4": "fifth in its text",
-           "5": "beyond the fifth place of its text"}
-_LEFT = {"0": "last in its text", "5": "with five or more tokens to come"}
-_TEXTS = {"1": "in a text of one token", "2": "in a text of two tokens", "3": "in a text of three tokens", "4": "in a text of four tokens",
-          "5": "in a text of 5–7 tokens", "8": "in a text of 8–12 tokens", "13": "in a text of 13–24 tokens", "25": "in a text of 25 tokens or more"}
-_PIECES = {"first": "the first piece of a word", "inner": "an inner piece of a word", "last": "the last piece of a word"}
+_TWO = {"a word in small letters": "words in small letters", "a capitalised word": "capitalised words", "a word in capitals": "words in capitals",
+        "a number": "numbers"}
+_LOOKS = {"x": "in small letters", "Xx": "with a capital", "X": "in capitals", "d": "in digits"}
+_PIECES = {"first": "the first piece", "inner": "an inner piece", "last": "the last piece"}
 
 
-def _condition(attribute: str, value: str) -> str:
-    "A test as words that follow a noun."
-    kind = attribute.rstrip("12345")
-    if attribute in ("previous2", "next2"):
-        if value in (START, END): return "second in its text" if value == START else "last but one in its text"
-        return f"two after {_quoted(value)}" if kind == "previous" else f"two before {_quoted(value)}"
-    if kind in ("previous", "next"):
-        if value in (START, END): return "first in its text" if value == START else "last in its text"
-        return f"{'after' if kind == 'previous' else 'before'} {_quoted(value)}"
-    if kind in ("previous_shape", "next_shape"):
-        if value in (START, END): return "first in its text" if value == START else "last in its text"
-        return f"{'after' if kind[0] == 'p' else 'before'} {_SHAPES.get(value) or f'something written like {_quoted(value)}'}"
-    if kind == "prefix": return f"beginning with {_quoted(value)}"
-    if kind == "suffix": return f"ending in {_quoted(value)}"
-    if kind == "near": return f"with {_quoted(value)} nearby"
-    if kind == "from_start": return _PLACES[value]
-    if kind == "from_end": return _LEFT.get(value, f"with {value} tokens to come" if value != "1" else "last but one in its text")
-    return _TEXTS[value] if kind == "text_length" else f"written like {_quoted(value)}" if kind == "shape" else f"that is {_quoted(value)}"
+def _like(shape: str) -> str:
+    return _SHAPES.get(shape) or (_quoted(shape) if len(shape) == 1 else f"something written like {_quoted(shape)}")
+
+
+def _noun(tests: Mapping[str, Sequence[str]]) -> str:
+    "What a token is, of tests as attribute -> values, of which one is enough."
+    get = {a: v[0] for a, v in tests.items()}.get
+    affixes = [f"{how} {_any_of(tests[kind])}" for kind, how in (("prefix", "beginning with"), ("suffix", "ending in")) if kind in tests]
+    piece = _PIECES.get(get("piece"), "a piece")
+    if "word" in tests: noun = _any_of(tests["word"]) + (f" in {_quoted(get('whole'))}" if "whole" in tests else "")
+    elif "whole" in tests: noun = f"{piece} of {_any_of(tests['whole'])}"
+    elif "piece" in tests: noun = f"{piece} of a word"
+    elif "shape" in tests: noun = _like(get("shape"))
+    else: noun = "a word" if affixes else "any token"
+    if "word" in tests and "piece" in tests: noun += f" as {piece} of a word"
+    if "shape" in tests and any(a in tests for a in ("word", "whole", "piece")):
+        noun += f" {_LOOKS.get(get('shape'), 'written like ' + _quoted(get('shape')))}"
+    return " ".join([noun, " and ".join(affixes)]).strip()
+
+# %% ../../nbs/53_rules.ipynb #c009
+_PLACES = {str(i): f"{nth} in its text" for i, nth in enumerate(("first", "second", "third", "fourth", "fifth"))}
+_PLACES["5"] = "not among the first five of its text"
+_LEFT = {"0": "last in its text"} | {str(i): f"last but {n} in its text" for i, n in enumerate(("one", "two", "three", "four"), 1)}
+_LEFT["5"] = "not among the last five of its text"
+_SIZES = {"1": "one token", "2": "two tokens", "3": "three tokens", "4": "four tokens", "5": "5–7 tokens", "8": "8–12 tokens",
+          "13": "13–24 tokens", "25": "25 tokens or more"}
+_TEXTS = {k: f"in a text of {size}" for k, size in _SIZES.items()}
+_BESIDE = {"previous": "after", "previous_shape": "after", "next": "before", "next_shape": "before", "previous2": "two places after",
+           "next2": "two places before"}
+_EDGES = {("previous", START): _PLACES["0"], ("next", END): _LEFT["0"], ("previous2", START): _PLACES["1"], ("next2", END): _LEFT["1"],
+          ("previous_shape", START): _PLACES["0"], ("next_shape", END): _LEFT["0"]}
+
+
+def _where(tests: Mapping[str, Sequence[str]]) -> list[str]:
+    "Where a token is, of the same."
+    out, sides = [], {}
+    for a, how in _BESIDE.items():
+        if a not in tests: continue
+        if edge := _EDGES.get((a, tests[a][0])): out.append(edge)
+        else: sides.setdefault(how, []).append(_like(tests[a][0]) if a.endswith("shape") else _any_of(tests[a]))
+    left, right = sides.get("after", []), sides.get("before", [])
+    if len(left) == len(right) == 1 and not any(" or " in x for x in left + right):
+        both = f"two {_TWO[left[0]]}" if left == right and left[0] in _TWO else f"{left[0]} and {right[0]}"
+        sides = {"between": [both]} | {how: x for how, x in sides.items() if how not in ("after", "before")}
+    out = [f"{how} {x}" for how, things in sides.items() for x in things] + out
+    if "both near" in tests: out.append(f"near {_any_of(tests['both near'], 'and')}")
+    elif "near" in tests: out.append(f"near {_any_of(tests['near'])}")
+    for a, told in (("from_start", _PLACES), ("from_end", _LEFT), ("text_length", _TEXTS)):
+        if a in tests: out.append(told.get(tests[a][0], f"with {a} {_quoted(tests[a][0])}"))
+    out += [_bounded(a, v) for a in BOUNDED for v in tests.get(a, ())]
+    return list(dict.fromkeys(out))
+
+
+def _bounded(attribute: str, value: str) -> str:
+    "How many tokens are before it, to come, or in the text."
+    what, how = attribute.split("_")
+    value, end = _shown(value), "first" if what == "before" else "last"
+    if what == "length": return f"in a text of {value} tokens or more" if how == "least" else f"in a text of fewer than {value} tokens"
+    if value == "1": return f"{end} in its text" if how == "below" else f"not the {end} of its text"
+    return f"{'not ' if how == 'least' else ''}among the {end} {value} of its text"
+
+# %% ../../nbs/53_rules.ipynb #c011
+def _kind(attribute: str) -> str:
+    "Beginnings of any length are one kind, endings another."
+    return attribute.rstrip("1234") if attribute.startswith(("prefix", "suffix")) else attribute
+
+
+def _sentence(tests: Sequence[tuple[str, Sequence[str]]]) -> str:
+    "Tests as (attribute, values of which one is enough) in words."
+    near, by_kind = [v for a, v in tests if a == "near"], {}
+    for a, v in tests:
+        if a not in by_kind or len(v[0]) > len(by_kind[a][0]): by_kind[a] = v  # of two beginnings the longer says it all
+    if len(near) > 1: by_kind["both near"] = [v[0] for v in near]
+    noun, where = _noun(by_kind), _where(by_kind)
+    place = next((w for w in where if w.endswith(" in its text")), None)
+    if noun == "any token" and place:
+        noun = f"the {place.removesuffix(' in its text')} token of its text"
+        where.remove(place)
+    apart = {"prefix", "suffix"} & set(by_kind) or noun.startswith("the ")
+    return noun + "".join(f", {w}" if i or apart else f" {w}" for i, w in enumerate(where))
 
 
 @dataclass(frozen=True)
@@ -57,16 +139,9 @@ class Rule:
     activation: float = 1.  # mean activation of the tokens it covers, likewise
     covers: int = 0  # how many tokens it covered when it was learned, likewise
 
-    def phrase(self) -> str:
+    def phrase(self) -> str:  # such as `a word ending in “ed”, after “he”`
         "The rule in words."
-        tests = dict(self.tests)
-        head = next((a for a in ("word", "whole", "piece", "shape") if a in tests), None)
-        if head in _HEADS: noun = _HEADS[head].format(_quoted(tests[head]))
-        elif head == "piece": noun = _PIECES[tests[head]]
-        elif head: noun = _SHAPES.get(tests[head]) or (_quoted(tests[head]) if len(tests[head]) == 1 else f"something written like {_quoted(tests[head])}")
-        else: noun = "a word" if any(a.startswith(("prefix", "suffix")) for a in tests) else "any token"
-        rest = [_condition(a, v) for a, v in self.tests if a != head]
-        return " ".join([noun, *rest[:1]]) + "".join(f", {r}" for r in rest[1:])
+        return _sentence([(_kind(a), [v]) for a, v in self.tests])
 
     def holds(
         self,
@@ -75,13 +150,80 @@ class Rule:
         "Where all tests hold."
         table = attributes_of(rows)
         out = rows.usable.copy()
-        for a, v in self.tests: out &= table.near(v) if a == "near" else table.column(a).equals(v)
+        for a, v in self.tests: out &= table.holds(a, v)
         return out
 
-# %% ../../nbs/53_rules.ipynb #c010
-def _joined(parts: Sequence[str]) -> str: return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+# %% ../../nbs/53_rules.ipynb #c017
+_LONG = 290  # letters of an explanation, about; rules beyond are counted
+_NOTHING = "no short rule in words, neighbours or places"
+_ALIKE = ("word", "whole", "prefix", "suffix", "previous", "next", "previous2", "next2", "near")  # attributes whose values can be listed
 
 
+def _apart(tests: Sequence[tuple[str, str]]) -> list[tuple]:
+    "For every test whose values can be listed: its place, its kind, and the others."
+    out = []
+    for i, (a, v) in enumerate(tests):
+        others = [*tests[:i], *tests[i + 1:]]
+        if _kind(a) in _ALIKE and v not in (START, END) and _kind(a) not in [_kind(b) for b, _ in others]:
+            out.append((i, _kind(a), frozenset(others)))
+    return out
+
+
+def _grouped(rules: Sequence[Rule]) -> list[tuple[list, int]]:
+    "Rules that differ in one value together: (tests with all their values, number of rules), in the order of the first."
+    left, out = [(r.tests, {k[1:]: k[0] for k in _apart(r.tests)}) for r in rules], []
+    while left:
+        tests, keys = left[0]
+        key = max(keys, key=lambda k: sum(k in other for _, other in left), default=None)
+        same = [x for x in left if key in x[1]] if key else left[:1]
+        values = list(dict.fromkeys(t[k[key]][1] for t, k in same)) if key else []
+        out.append(([(_kind(a), values if key and i == keys[key] else [v]) for i, (a, v) in enumerate(tests)], len(same)))
+        left = [x for x in left if x not in same]
+    return out
+
+
+def _said(groups: Sequence[tuple[list, int]]) -> str:
+    "As many groups as a sentence holds, and how many rules are left over."
+    rank = ("word", "prefix", "suffix")
+    parts, size = [], 0
+    for k, (tests, _) in enumerate(groups):
+        kind, values = tests[0]
+        alone = kind if len(tests) == 1 else ""
+        text = f"words {_noun({kind: values}).removeprefix('a word ')}" if alone in rank[1:] else _sentence(tests)
+        size += len(text) + len("; ")
+        if parts and size > _LONG: break
+        parts.append((rank.index(alone) if alone in rank else len(rank), k, text))
+    left = sum(n for _, n in groups[len(parts):])
+    more = [f"and {left} more rule{'s' * (left > 1)}"] if left else []
+    return "; ".join([text for *_, text in sorted(parts)] + more)
+
+# %% ../../nbs/53_rules.ipynb #c019
+def _number(x, least: float = -np.inf, most: float = np.inf) -> float:
+    "A finite number between two others."
+    if isinstance(x, bool) or not isinstance(x, Real) or not np.isfinite(x) or not least <= x <= most:
+        raise ValueError(f"{x!r} is no number from {least:g} to {most:g}")
+    return float(x)
+
+
+def _some(x, most: int, what: str) -> Sequence:
+    "A list that is not too long."
+    if not isinstance(x, (list, tuple)): raise TypeError(f"{what} must be a list, got {type(x).__name__}")
+    if len(x) > most: raise ValueError(f"{len(x)} {what}; at most {most} are read")
+    return x
+
+
+def _read_rule(data: Mapping) -> "Rule":
+    "A rule of plain data."
+    tests = tuple((a, v) for a, v in _some(data["tests"], 100, "tests"))
+    if not tests: raise ValueError("a rule without a test")
+    for a, v in tests:
+        check_choice(a, ATTRIBUTES, "a rule's attribute")
+        if not isinstance(v, str) or len(v) > 1000: raise ValueError(f"a value must be a text of 1,000 letters at most, got {repr(v)[:60]}")
+        if a in BOUNDED and not (v.isdecimal() and len(v) < 10): raise ValueError(f"{a} takes a number, got {v[:60]!r}")
+    covers = _number(data["covers"], 0)
+    return Rule(tests, _number(data["precision"], 0, 1), _number(data["activation"]), int(covers))
+
+# %% ../../nbs/53_rules.ipynb #c020
 @dataclass(frozen=True)
 class RuleSet:
     "Rules of which one is enough. Fires nowhere where there are none."
@@ -90,15 +232,9 @@ class RuleSet:
     rest: float = 0.  # mean activation where no rule holds
     learned: Mapping = field(default_factory=dict)  # what the search has to say: f1, precision, recall, on which tokens
 
-    def phrase(self) -> str:
-        "The explanation: words first, together; then what takes more to say. `no short rule` where there is none."
-        alone = {kind: [r.tests[0][1] for r in self.rules if len(r.tests) == 1 and r.tests[0][0].rstrip("1234") == kind]
-                 for kind in ("word", "prefix", "suffix")}
-        parts = [_joined([_quoted(w) for w in alone["word"]])] if alone["word"] else []
-        for kind, how in (("prefix", "beginning with"), ("suffix", "ending in")):
-            if alone[kind]: parts.append(f"words {how} {_joined([_quoted(w) for w in alone[kind]])}")
-        parts += [r.phrase() for r in self.rules if len(r.tests) > 1 or r.tests[0][0].rstrip("1234") not in alone]
-        return "; ".join(parts) or "no short rule in words, neighbours or places"
+    def phrase(self) -> str:  # of about 300 letters at most; `no short rule …` where there is none
+        "The explanation: words first, together; then what takes more to say."
+        return _said(_grouped(self.rules)) or _NOTHING
 
     def _apply(self, rows: TokenRows, miss: float, hit) -> np.ndarray:
         "The value of the first rule that holds, else `miss`."
@@ -133,7 +269,7 @@ class RuleSet:
 
     def to_dict(self) -> dict:  # self-contained: no vocabulary, no model is needed to apply it
         "Plain data, for JSON."
-        rules = [{"tests": [list(t) for t in r.tests], "precision": r.precision, "activation": r.activation, "covers": r.covers} for r in self.rules]
+        rules = [{**vars(r), "tests": [list(t) for t in r.tests]} for r in self.rules]
         return {"rules": rules, "base": self.base, "rest": self.rest, "learned": dict(self.learned)}
 
     @classmethod
@@ -142,12 +278,11 @@ class RuleSet:
         data: Mapping,  # as from `to_dict`
     ) -> "RuleSet":  # the same rules
         "Read rules. `InputError` for what are none."
-        try: made = [(tuple((a, v) for a, v in r["tests"]), *(float(r[k]) for k in ("precision", "activation")), int(r["covers"])) for r in data["rules"]]
-        except (KeyError, TypeError, ValueError) as e: raise InputError(f"these are no rules: {type(e).__name__} {e}") from None
-        for tests, *_ in made:
-            for a, v in tests:
-                check_choice(a, ATTRIBUTES, "a rule's attribute")
-                if not isinstance(v, str): raise InputError(f"a rule's value must be a text, got {v!r}")
-        return cls(tuple(Rule(*m) for m in made), float(data.get("base", 0)), float(data.get("rest", 0)), dict(data.get("learned", {})))
+        try:
+            made = [_read_rule(r) for r in _some(data["rules"], 1000, "rules")]
+            base, rest, learned = _number(data.get("base", 0), 0, 1), _number(data.get("rest", 0)), dict(data.get("learned") or {})
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as e:
+            raise InputError(f"these are no rules: {type(e).__name__} {str(e)[:200]}") from None
+        return cls(tuple(made), base, rest, learned)
 
     def __repr__(self): return f"RuleSet({len(self.rules)} rules: {self.phrase()})"
