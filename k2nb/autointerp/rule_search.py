@@ -19,6 +19,7 @@ from .token_rows import TokenRows
 
 # %% ../../nbs/53a_rule_search.ipynb #c005
 OBJECTIVES = ("f1", "balanced_accuracy")  # what a rule set can be composed by
+_GAIN = .003  # a rule, or a further test in a rule, that adds less to the score is not worth its words
 _LIFT = 3.  # odds of a hit on what a rule covers, as a multiple of those on all tokens; below it a rule could be "any token"
 _FORGIVE = .35  # a test from which a conjunction may grow is judged as if further tests took away all but this share of its false hits
 
@@ -63,7 +64,7 @@ class _Search:
         front = [((int(j),), (r := self.h.rows_of(j))[~covered[r]]) for j in np.argsort(-hope, kind="stable")[:self.beam] if hope[j] >= 0]
         for _ in range(self.max_tests - 1):
             grown = sorted((g for f in front for g in self._grow(*f, TP, FP)), key=lambda g: -g[0])
-            if grown and grown[0][0] > best[0] + 1e-9: best = grown[0][:2]
+            if grown and grown[0][0] > best[0] + _GAIN: best = grown[0][:2]
             seen, front = set(), []
             for _, tests, rows in grown:
                 if len(front) < self.beam // 2 and (key := frozenset(tests)) not in seen:
@@ -81,7 +82,6 @@ class _Search:
         return [(float(s[j]), (*tests, int(j)), rows) for j in np.argsort(-s, kind="stable")[:3] if s[j] >= 0]
 
 # %% ../../nbs/53a_rule_search.ipynb #c007
-_GAIN = .003  # a rule that adds less to the score is not worth its words
 _ENOUGH = .005  # a shorter set is taken if its score on the select part is within this of the best
 _LUCK = 1e-3  # a set that does as well by luck as often as this says nothing
 
@@ -139,28 +139,35 @@ class RuleExplainer:
         best = None
         for floor in self.floors if y.any() else ():
             search = _Search(self.hypotheses, y, self.objective, self.beam, self.max_tests)
-            tests, score = self._cut(self._compose(search, floor), np.asarray(active, bool), select)
+            if best and lowest >= floor: continue  # all that was found keeps to it, so the same would be found again
+            found, lowest = self._compose(search, floor)
+            tests, score = self._cut(found, np.asarray(active, bool), select)
             if best is None or score > best[1] + _ENOUGH: best = tests, score
         level = active if activation is None else activation
         return _measured(y, best[0] if best else [], self.hypotheses, np.asarray(level, np.float32)[self.keep])
 
-    def _compose(self, search: _Search, precision: float) -> list[tuple]:
-        "Rules of some precision or more, greedily, then each once more with the others in place."
+    def _compose(self, search: _Search, precision: float) -> tuple[list[tuple], float]:
+        "Rules of some precision or more, greedily, then each once more with the others in place; and the lowest precision of all that was taken."
         search.odds = max(search.odds, precision / (1 - precision))
-        found, rows, score = [], [], 0. if self.objective == "f1" else .5
+        found, rows, score, lowest = [], [], 0. if self.objective == "f1" else .5, 1.
+
+        def take(tests, covered):
+            here = self.hypotheses.rows_of_all(tests)
+            return here, min(lowest, float(search.y[here[~covered[here]]].mean()))
         while len(found) < self.n_rules:
-            new, tests = search.add(_union(search.n, rows))
+            new, tests = search.add(covered := _union(search.n, rows))
             if new <= score + _GAIN: break
+            here, lowest = take(tests, covered)
             score = new
             found.append(tests)
-            rows.append(self.hypotheses.rows_of_all(tests))
+            rows.append(here)
         for _ in range(self.refine if len(found) > 1 else 0):
             before = score
             for k in range(len(found)):
-                new, tests = search.add(_union(search.n, rows[:k] + rows[k + 1:]))
-                if new > score + 1e-6: score, found[k], rows[k] = new, tests, self.hypotheses.rows_of_all(tests)
+                new, tests = search.add(covered := _union(search.n, rows[:k] + rows[k + 1:]))
+                if new > score + 1e-6: score, found[k], (rows[k], lowest) = new, tests, take(tests, covered)
             if score == before: break
-        return found
+        return found, lowest
 
     def _cut(self, tests: list[tuple], active: np.ndarray, select: np.ndarray | None) -> tuple[list[tuple], float]:
         "As many of the rules as other texts bear out, with their score there; none if all of them together are no better than luck."

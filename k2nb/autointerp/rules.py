@@ -43,8 +43,7 @@ def _any_of(values: Sequence[str], last: str = "or") -> str:
 
 # %% ../../nbs/53_rules.ipynb #c007
 _SHAPES = {"x": "a word in small letters", "Xx": "a capitalised word", "X": "a word in capitals", "d": "a number"}
-_TWO = {"a word in small letters": "words in small letters", "a capitalised word": "capitalised words", "a word in capitals": "words in capitals",
-        "a number": "numbers"}
+_TWO = {_SHAPES["x"]: "words in small letters", _SHAPES["Xx"]: "capitalised words", _SHAPES["X"]: "words in capitals", _SHAPES["d"]: "numbers"}
 _LOOKS = {"x": "in small letters", "Xx": "with a capital", "X": "in capitals", "d": "in digits"}
 _PIECES = {"first": "the first piece", "inner": "an inner piece", "last": "the last piece"}
 
@@ -76,6 +75,7 @@ _LEFT["5"] = "not among the last five of its text"
 _SIZES = {"1": "one token", "2": "two tokens", "3": "three tokens", "4": "four tokens", "5": "5–7 tokens", "8": "8–12 tokens",
           "13": "13–24 tokens", "25": "25 tokens or more"}
 _TEXTS = {k: f"in a text of {size}" for k, size in _SIZES.items()}
+_NUMBERS = {"2": "two", "3": "three", "5": "five", "8": "eight"}
 _BESIDE = {"previous": "after", "previous_shape": "after", "next": "before", "next_shape": "before", "previous2": "two places after",
            "next2": "two places before"}
 _EDGES = {("previous", START): _PLACES["0"], ("next", END): _LEFT["0"], ("previous2", START): _PLACES["1"], ("next2", END): _LEFT["1"],
@@ -105,7 +105,7 @@ def _where(tests: Mapping[str, Sequence[str]]) -> list[str]:
 def _bounded(attribute: str, value: str) -> str:
     "How many tokens are before it, to come, or in the text."
     what, how = attribute.split("_")
-    value, end = _shown(value), "first" if what == "before" else "last"
+    value, end = _NUMBERS.get(value, _shown(value)), "first" if what == "before" else "last"
     if what == "length": return f"in a text of {value} tokens or more" if how == "least" else f"in a text of fewer than {value} tokens"
     if value == "1": return f"{end} in its text" if how == "below" else f"not the {end} of its text"
     return f"{'not ' if how == 'least' else ''}among the {end} {value} of its text"
@@ -127,7 +127,7 @@ def _sentence(tests: Sequence[tuple[str, Sequence[str]]]) -> str:
     if noun == "any token" and place:
         noun = f"the {place.removesuffix(' in its text')} token of its text"
         where.remove(place)
-    apart = {"prefix", "suffix"} & set(by_kind) or noun.startswith("the ")
+    apart = {"prefix", "suffix", "piece"} & set(by_kind) or noun.startswith("the ")
     return noun + "".join(f", {w}" if i or apart else f" {w}" for i, w in enumerate(where))
 
 
