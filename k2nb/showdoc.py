@@ -101,6 +101,7 @@ def _parameters(sym) -> tuple[tuple[Param, ...], Param | None]:
     "The parameters of a function or class, and what it returns."
     from fastcore.docments import docments
     record = inspect.isclass(sym) and _is_record(sym)
+    if inspect.isclass(sym) and getattr(sym, "_is_protocol", False): return (), None  # nobody calls a protocol; its methods are what counts
     call = sym.__init__ if inspect.isclass(sym) and not record else sym
     try: signature = inspect.signature(sym)
     except (ValueError, TypeError): return (), None
