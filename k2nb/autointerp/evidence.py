@@ -14,7 +14,8 @@ from ..core import InputError
 from .records import ValidationExample
 from .token_rows import Split, TokenRows, clean_tokens, rows_from_ids, rows_from_store, rows_from_strings, rows_from_text
 from .token_rows import rows_from_words, split_rows
-from .centroid_features import CENTROID_METRICS, CentroidFeatures, ColumnFeatures
+from .centroid_features import CENTROID_METRICS, CentroidFeatures
+from .column_features import ColumnFeatures
 
 # %% ../../nbs/51b_evidence.ipynb #c004
 def top_examples(

@@ -43,7 +43,8 @@ def _any_of(values: Sequence[str], last: str = "or") -> str:
 
 # %% ../../nbs/53_rules.ipynb #c007
 _SHAPES = {"x": "a word in small letters", "Xx": "a capitalised word", "X": "a word in capitals", "d": "a number"}
-_TWO = {_SHAPES["x"]: "words in small letters", _SHAPES["Xx"]: "capitalised words", _SHAPES["X"]: "words in capitals", _SHAPES["d"]: "numbers"}
+_TWO = {"a word in small letters": "words in small letters", "a capitalised word": "capitalised words",
+        "a word in capitals": "words in capitals", "a number": "numbers"}
 _LOOKS = {"x": "in small letters", "Xx": "with a capital", "X": "in capitals", "d": "in digits"}
 _PIECES = {"first": "the first piece", "inner": "an inner piece", "last": "the last piece"}
 
