@@ -112,7 +112,9 @@ class _Making(InterpEvidence):
         if part not in ("score", "select"): raise InputError(f"part={part!r}: explanations are scored on 'score' or 'select', never on what made them")
         if judge is None: judge = self._judge(explanation, self._llm(None))
         n = self.n_score or (50 if isinstance(judge, RuleJudge) else 20)
-        drawn = score_examples(self.rows, self.features, explanation.centroid_id, getattr(self.split, part), n, random_state=self.random_state)
+        seen = self.rows.doc[list(explanation.metadata.get("examples_rows") or ())]  # a person's counterexample may be of any text
+        where = getattr(self.split, part) & ~np.isin(self.rows.doc, seen)
+        drawn = score_examples(self.rows, self.features, explanation.centroid_id, where, n, random_state=self.random_state)
         return await score_explanation(explanation, drawn, judge, kinds, n_boot, random_state=self.random_state)
 
     def _judge(self, explanation, explainer):
@@ -122,13 +124,18 @@ class _Making(InterpEvidence):
 
     async def _make(self, id: int, k: int, llm_client) -> CentroidExplanation:
         "Generate, measure, and write the figures down."
-        explainer = self._llm(llm_client)
         made = await self.generate_explanation(id, self.task(id, k).examples, llm_client)
-        if not self.score_kinds: return made
+        return await self._measured(made, self._llm(llm_client)) if self.score_kinds else made
+
+    async def _measured(self, made: CentroidExplanation, explainer) -> CentroidExplanation:
         judge = self._judge(made, explainer)
-        raw, held_out = await asyncio.gather(self._raw(made, judge), self.score(made, "score", self.score_kinds, judge))
+        known = [c["score"] for c in made.metadata.get("candidates") or () if c.get("score") is not None and c.get("explanation") == made.explanation]
+        known = [x for x in known if not np.isnan(x)]  # a candidate was chosen by the same figure
+
+        async def raw(): return known[0] if known else await self._raw(made, judge)
+        select, held_out = await asyncio.gather(raw(), self.score(made, "score", self.score_kinds, judge))
         made.metadata["scores"] = held_out.to_dict()["figures"]
-        return with_confidence(made, raw)
+        return with_confidence(made, select)
 
     async def get_or_generate_explanation(
         self,
@@ -140,8 +147,13 @@ class _Making(InterpEvidence):
         "The kept explanation, or a new one. Asked for by many at once, it is made once."
         id = self.features.check_id(centroid_id)
         if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1: raise InputError(f"k must be an int ≥ 1, got {k!r}")
-        who = self._identity(self._llm(llm_client), int(k))
-        return await self.cache.get_or_make(id, lambda: self._make(id, int(k), llm_client), force_regenerate, who)
+        explainer = self._llm(llm_client)
+        who = self._identity(explainer, int(k))
+        found = await self.cache.get_or_make(id, lambda: self._make(id, int(k), llm_client), force_regenerate, who)
+        if set(self.score_kinds) <= set(found.metadata.get("scores") or ()) or found.metadata.get("explainer") == "human": return found
+        if not (found.metadata.get("rules") or explainer): return found  # made without scores, by a language model that is not here
+        self.cache.set(found := await self._measured(found, explainer), explainer=who)
+        return found
 
 # %% ../../nbs/57c_feature_interp.ipynb #c007
 class FeatureInterp(_Making):
@@ -181,7 +193,7 @@ class FeatureInterp(_Making):
     async def explain_all(
         self,
         ids: Iterable[int] | None = None,  # which; None: all
-        concurrency: int = 16,  # at a time
+        concurrency: int = 16,  # explanations at a time, at most; calls are bounded by the language model's own client
         k: int = 10,  # examples to show
         llm_client=None,  # who explains; None: the one given at first, else rules
         force_regenerate: bool = False,  # make all anew
@@ -189,8 +201,11 @@ class FeatureInterp(_Making):
         "Explain many. Interrupted, it goes on where it stopped: what was made is kept."
         from k2nb.autointerp.llm_limits import gather_limited
         ids = self.features.ids if ids is None else [self.features.check_id(i) for i in ids]
-        one = lambda i: self.get_or_generate_explanation(i, k, llm_client, force_regenerate)
-        made = await gather_limited(ids, one, concurrency, desc="explanations", show=self.progress)
+
+        async def one(i): return await self.get_or_generate_explanation(i, k, llm_client, force_regenerate)
+        # where a language model judges too, one explanation is dozens of calls: few at a time, so that some are finished and kept early
+        at_once = max(2, concurrency // 8) if self._llm(llm_client) and self.score_kinds else concurrency
+        made = await gather_limited(ids, one, at_once, desc="explanations", show=self.progress)
         done = {i: e for i, e in zip(ids, made) if not isinstance(e, Exception)}
         return Explanations(self.calibrated(done), {i: e for i, e in zip(ids, made) if isinstance(e, Exception)})
 
@@ -239,25 +254,27 @@ class FeatureInterp(_Making):
     def kept(self) -> dict[int, CentroidExplanation]:  # id -> explanation
         "What is in the cache, of these very features, rows and rules, or by someone who outranks rules."
         rules = self._identity(None, 0)
-        return {i: e for i in self.cache.ids() if i < len(self.features.ids) and (e := self.cache.get(i, rules)) is not None}
+        return {i: e for i in self.cache.ids() if i < len(self.features.ids) and (e := self.cache.get(i, rules)) is not None
+                and e.metadata.get("verified") is not False}
 
     async def edit(
         self,
         id: int,  # which feature
-        text: str,  # what a person says it is
+        text: str | CentroidExplanation,  # what a person says it is; with rules in its metadata it is judged by those
         author: str,  # who
-        llm_client=None,  # who judges; None: the one given at first. Without one the edit is kept and not shown
+        llm_client=None,  # who judges words; None: the one given at first. Without one words are kept and not shown
         insist: bool = False,  # show it whatever its score
         note: str = "",  # why
     ) -> Verdict:  # print it
         "A person's explanation. It becomes the explanation if it scores no worse on held-out text than the present one."
-        explainer = self._llm(llm_client)
-        judge = None if explainer is None else explainer.judge
-        score = None if judge is None else lambda e: self._held_out(e, judge)
-        return await revise(self.cache, self.features.check_id(id), text, author, score, insist, note=note)
+        id, explainer = self.features.check_id(id), self._llm(llm_client)
+        judge = self.rule_judge if getattr(text, "metadata", {}).get("rules") else explainer and explainer.judge
 
-    async def _held_out(self, e, judge) -> float:
-        return (await self.score(e, "score", ("fuzzing",), judge, n_boot=0))["fuzzing"]
+        async def held_out(e): return (await self.score(e, "score", ("fuzzing",), judge, n_boot=0))["fuzzing"]
+        verdict = await revise(self.cache, id, text, author, held_out if judge else None, insist, note=note)
+        if verdict.accepted and verdict.score is not None:
+            self.cache.change(id, lambda e: {**e, "confidence": verdict.score, "metadata": {**e["metadata"], "calibrated": False}})
+        return verdict
 
-# %% ../../nbs/57c_feature_interp.ipynb #c009
+
 add_twins(FeatureInterp, "generate_explanation", "score", "get_or_generate_explanation", "explain_all", "edit")

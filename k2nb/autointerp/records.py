@@ -6,7 +6,7 @@
 __all__ = ['Record', 'utc_now', 'CentroidExplanation', 'ValidationExample', 'ExplainTask', 'run_sync', 'add_twins']
 
 # %% ../../nbs/50a_records.ipynb #c003
-import asyncio, functools, math, threading
+import asyncio, contextlib, functools, math, threading
 from collections.abc import Coroutine, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timezone
@@ -124,14 +124,26 @@ def run_sync(
     "Run a coroutine to its end, also where an event loop is running already. What it raises is raised here."
     try: asyncio.get_running_loop()
     except RuntimeError: return asyncio.run(coroutine)
-    told = {}
+    told, started, done = {}, threading.Event(), threading.Event()
+
+    async def inner():
+        told["loop"], told["task"] = asyncio.get_running_loop(), asyncio.current_task()
+        started.set()
+        return await coroutine
 
     def work():
-        try: told["result"] = asyncio.run(coroutine)
+        try: told["result"] = asyncio.run(inner())
         except BaseException as e: told["error"] = e
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
+        finally:
+            started.set()
+            done.set()
+    threading.Thread(target=work, daemon=True).start()
+    try: done.wait()
+    except BaseException:  # Ctrl-C: nothing that costs money may go on behind one's back
+        started.wait()
+        with contextlib.suppress(RuntimeError, KeyError): told["loop"].call_soon_threadsafe(told["task"].cancel)
+        done.wait()
+        raise
     if "error" in told: raise told["error"]
     return told["result"]
 
