@@ -18,7 +18,7 @@ from ..core import InputError, check_choice, rng
 # %% ../../nbs/54b_confidence.ipynb #c005
 CALIBRATIONS = ("isotonic", "platt")  # methods of `Calibrator`
 _FEW = 10  # features below which there is no curve to fit, only a line towards the mean
-_KNOTS = 5  # how many features count as much as the mean does, in that line
+_KNOTS = 5  # so many features count as much as the slope 1 does, in that line
 
 
 def _pairs(raw, truth) -> tuple[np.ndarray, np.ndarray]:
@@ -34,19 +34,20 @@ def _pairs(raw, truth) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[list, list]:
-    "Knots of the line towards the mean: two, far out, the forecasts kept between 0 and 1 later."
+    "Knots of the line: two, far out; the forecasts are kept between 0 and 1 later."
     spread = ((x - x.mean()) ** 2).sum()
-    slope = np.clip(((x - x.mean()) * (y - y.mean())).sum() / spread, 0, 1) if spread > 0 else 0.
-    slope *= len(x) / (len(x) + _KNOTS)
+    slope = np.clip(((x - x.mean()) * (y - y.mean())).sum() / spread, 0, 1) if spread > 0 else 1.
+    slope = (len(x) * slope + _KNOTS) / (len(x) + _KNOTS)
     ends = x.mean() + np.array([-10., 10.])
     return ends.tolist(), (y.mean() + slope * (ends - x.mean())).tolist()
 
 
 def _steps(x: np.ndarray, y: np.ndarray) -> tuple[list, list]:
-    "Knots of the isotonic regression."
+    "Knots of the isotonic regression, and one on either side of it from where the line has slope 1."
     from sklearn.isotonic import IsotonicRegression
     fit = IsotonicRegression(y_min=0, y_max=1).fit(x, y)
-    return fit.X_thresholds_.tolist(), fit.y_thresholds_.tolist()
+    x, y = fit.X_thresholds_, fit.y_thresholds_
+    return [x[0] - 1, *x.tolist(), x[-1] + 1], [y[0] - 1, *y.tolist(), y[-1] + 1]
 
 
 def _logistic(x: np.ndarray, y: np.ndarray) -> list[float]:
@@ -63,7 +64,7 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> list[float]:
 
 # %% ../../nbs/54b_confidence.ipynb #c006
 class Calibrator:
-    "A raw figure into the held-out balanced accuracy to expect. With fewer than ten features it is a line towards their mean."
+    "A raw figure into the held-out balanced accuracy to expect. With fewer than ten features it is a line through their means."
 
     def __init__(self,
         method: str = "isotonic",  # one of `CALIBRATIONS`
