@@ -133,7 +133,9 @@ class ClusterReport:
                  f"entropy {self.entropy:.2f} of {np.log2(self.k):.2f} bits, effective number {self.effective:.1f}, Gini {self.gini:.2f}, "
                  f"largest share {self.largest_share:.1%}"]
         t = self.table
-        if "silhouette" in t: lines.append(f"mean spread {(t.spread * t.share).sum():.3g}, mean silhouette {_mean_silhouette(t):.2f}")
+        if "silhouette" in t:
+            inside = "silhouette not defined" if t.silhouette.isna().all() else f"mean silhouette {_mean_silhouette(t):.2f}"
+            lines.append(f"mean spread {(t.spread * t.share).sum():.3g}, {inside}")
         if "token_share" in t:
             lines.append(f"{(t.token_share >= .9).sum()} centroids of one token, {(t.text_share >= .9).sum()} of one text")
         return "\n".join(lines + [f"! {w}" for w in self.warnings])
@@ -194,6 +196,7 @@ def _given(assignment, vectors, centroids, k, metric):
         if X is None: raise InputError("a quantizer is asked about vectors: give them")
         assignment, metric, centroids = q.predict(X), q.metric, q.cluster_centers_ if centroids is None else centroids
     check_choice(metric, ("l2", "cosine", "l1"), "metric")
+    if k is not None and (isinstance(k, bool) or not hasattr(k, "__index__") or k < 1): raise InputError(f"k must be an int ≥ 1, got {k!r}")
     ids = np.asarray(assignment.detach().cpu() if hasattr(assignment, "detach") else assignment)
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
         raise InputError(f"assignment must be (n,) ids, got {ids.dtype} of shape {ids.shape}")
@@ -259,7 +262,7 @@ def _summed(t: pd.DataFrame) -> ClusterReport:
     "The report of a table."
     size, p = t["size"].to_numpy(), t["share"].to_numpy()
     n, K, some = int(size.sum()), len(t), p[p > 0]
-    entropy = max(float(-(some * np.log2(some)).sum()), 0.)
+    entropy = max(0., float(-(some * np.log2(some)).sum()))  # in this order: never −0
     gini = float((2 * np.arange(1, K + 1) - K - 1) @ np.sort(size) / (K * n))
     dead = tuple(np.flatnonzero(size == 0).tolist())
     tiny = tuple(np.flatnonzero((size > 0) & (size <= max(1, n / K / 10))).tolist())

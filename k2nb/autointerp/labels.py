@@ -8,6 +8,7 @@ __all__ = ['short_labels', 'Hierarchy', 'centroid_hierarchy', 'plot_hierarchy']
 # %% ../../nbs/58a_labels.ipynb #c003
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def _unlike(base: dict, more: dict, max_words: int) -> dict:
         if same[label.casefold()] > 1:
             others = {w.casefold() for o, b in base.items() if o != id and b.casefold() == label.casefold() for w in more[o]}
             own = [w for w in more[id] if w.casefold() not in others | set(label.casefold().split()) and 0 < len(w.split()) < max_words]
-            label = next((t for w in [*own, f"#{id}"] if (t := _with(label, w, max_words)).casefold() not in taken), f"#{id}")
+            words = chain([*own, f"#{id}"], (f"#{id}.{k}" for k in count(2)))  # a text may look like a name made of an id
+            label = next(t for w in words if (t := _with(label, w, max_words)).casefold() not in taken)
             taken.add(label.casefold())
         out[id] = label
     return out

@@ -33,7 +33,9 @@ _LONGEST = 50_000  # characters of an answer that are looked at; the end counts
 
 def _said(text: str) -> str:
     "The answer without the thinking before it; thinking that was cut off has no answer after it."
-    return re.sub(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", " ", text[-_LONGEST:], flags=re.S | re.I).strip()
+    said = text[-_LONGEST:]
+    end = max((m.end() for m in re.finditer(r"</think(?:ing)?>", said, re.I)), default=0)  # its beginning may be cut, or never have been sent
+    return re.sub(r"<think(?:ing)?>.*", " ", said[end:], flags=re.S | re.I).strip()
 
 
 def _json_in(text: str, start: str) -> Iterator[Any]:
@@ -61,6 +63,9 @@ def _number(x) -> float:
     return float(found[1]) / share if share else math.nan
 
 # %% ../../nbs/56f_llm_answers.ipynb #c014
+_DECLINES = re.compile(r"(?:i'?m |i am )?(?:sorry|unable)\b|i (?:can(?:not|'?t| ?not)|won't|don't|do not|could not|couldn't)\b|as an ai\b", re.I)
+
+
 @dataclass(frozen=True)
 class Stated:
     "What a model stated about a centroid."
@@ -80,6 +85,7 @@ def parse_explanation(
     if found is None: found, figure = _from_lines(said)
     if found is None and said and len(said) <= max_chars and said.count("\n") < 2 and not set(said) & set("{}[]"):
         found = said.strip("\"'` ")
+        if _DECLINES.match(found): raise MalformedReply("the explanation is missing: it declines to give one")
         notes.append("plain text, not the format that was asked for")
     line = plain_line(found or "").strip("\"'` ")
     if not re.search(r"\w", line): raise MalformedReply("there is no explanation in it" if found is None else "the explanation is empty")
@@ -114,15 +120,17 @@ def _from_lines(said: str) -> tuple:
 def parse_numbers(
     text: str,  # a model's answer
     n: int,  # how many numbers there must be
-    most: float = 1.,  # they lie in 0 to this; what lies outside is clipped
+    most: float = 1.,  # they lie in 0 to this
 ) -> np.ndarray:  # (n,) float
-    "Read n numbers (yes and no count as 1 and 0). Raises `MalformedReply`."
-    said, counts = _said(text), []
+    "Read n numbers (yes and no count as 1 and 0). Raises `MalformedReply`, also for numbers on another scale."
+    said, counts, beyond = _said(text), [], None
     for values in (*_lists(said), *_numbered(said)):
         counts.append(len(values))
         if len(values) != n: continue
         numbers = np.array([_number(v) for v in values], float)
-        if not np.isnan(numbers).any(): return np.clip(numbers, 0, most)
+        if ((numbers >= 0) & (numbers <= most)).all(): return numbers
+        beyond = next((x for x in numbers if x < 0 or x > most), beyond)
+    if beyond is not None: raise MalformedReply(f"{n} number{'s' * (n > 1)} expected, each of 0 to {most:g}, and there is {beyond:g}")
     found = f"{counts[0]} found" if counts and counts[0] != n else "none found that can be read"
     raise MalformedReply(f"{n} number{'s' * (n > 1)} expected, {found}")
 
@@ -171,6 +179,11 @@ def parse_choice(
     raise MalformedReply(f"one number of 1 to {n} expected")
 
 # %% ../../nbs/56f_llm_answers.ipynb #c030
+_CITED = re.compile(r"""\b(?:centroids?[\s#*_]+(\d+)|C(\d+))\b            # which
+    (?:[\s,;:(*_]{1,4}(?:(?:with|at|has|and|a|an|its|calibrated|confidence|conf\.?|of|is|score)\b[\s:=]*){0,5}    # words between
+       ((?:0|1)?\.\d+|1\.0+|\d{1,3}(?:\.\d+)?\s?%|[01](?=\s*[\])])))?        # how sure""", re.I | re.X)
+
+
 def parse_reading(
     text: str,  # a model's answer
     known: Mapping[int, float | None],  # the centroids that it was told of -> their confidence; nan or None: not measured
@@ -178,12 +191,13 @@ def parse_reading(
 ) -> str:  # paragraphs, without control characters
     "A reading whose citations hold. Raises `MalformedReply` for one that cites nothing, an unknown centroid or a wrong confidence."
     said = "\n".join(line for line in (plain_line(part) for part in _said(text).splitlines()) if line)
-    cited = re.findall(r"\b(?:C|centroid\s+)(\d+)\b(?:\s*,\s*(?:confidence\s*)?(\d(?:\.\d+)?))?", said, re.I)
+    cited = [m for m in _CITED.findall(said) if m[0] or int(m[1]) in known]  # "vitamin C3" cites nothing
     if not cited: raise MalformedReply("it cites no centroid")
-    for id, figure in cited:
-        if int(id) not in known: raise MalformedReply(f"centroid {id} is cited, of which nothing was said")
-        sure = known[int(id)]
-        if figure and sure is not None and math.isfinite(sure) and abs(float(figure) - sure) > .0151:  # two digits were shown
-            raise MalformedReply(f"centroid {id} is cited with confidence {figure}, and has {sure:.2f}")
+    for named, short, figure in cited:
+        id = int(named or short)
+        if id not in known: raise MalformedReply(f"centroid {id} is cited, of which nothing was said")
+        sure = math.nan if known[id] is None else known[id]
+        if figure and not abs(_number(figure.replace(" ", "")) - sure) <= .0151:  # two digits were shown; nan is never near
+            raise MalformedReply(f"centroid {id} is cited with confidence {figure}, and {'has not been measured' if math.isnan(sure) else f'has {sure:.2f}'}")
     if len(said) <= max_chars: return said
     return said[:max_chars - 1].rsplit(None, 1)[0] + "…"

@@ -94,7 +94,11 @@ class MalformedReply(LLMError):
         super().__init__(message, kind="malformed")
 
 # %% ../../nbs/56d_llm_replies.ipynb #c013
-_KEYS = re.compile(r"(?i)\b(sk-|bearer\s+|api[_-]?key\s*[=:]\s*)['\"]?[\w.\-]{6,}")
+_WORD = r"[\w.\-+/=]{6,}"
+_SECRET = rf"(?=[\w.\-+/]*\d|[\w.\-+/]{{20}}){_WORD}"  # no plain word: it has a digit, or is long
+_NAME = r"(?:api[\s_-]?key|access[\s_-]?token|auth[\s_-]?token|token|secret|password|authorization|(?<=[?&])key)"
+_KEYS = re.compile(rf"""(?i)\b((?:sk-|hf_|AIza|AKIA|bearer\s+|api[\s_-]?key['"]?\s*[=:]\s*)['"]?){_WORD}"""
+                   rf"""|\b({_NAME}['"]?(?:\s+provided)?[=:\s]+(?:basic\s+)?['"]?|basic\s+){_SECRET}|(?<=://)([^\s/@:]*:)[^\s/@]+(?=@)""")
 _NETWORK = {"APIConnectionError", "TransportError", "RequestException", "ConnectError", "ClientError", "ServiceUnavailableError"}
 
 
@@ -115,7 +119,7 @@ def failure_of(
     else: kind = "error"
     said = " ".join(str(error).split())
     for key in hide: said = said.replace(key, "…") if key else said
-    said = f"{type(error).__name__}: {_KEYS.sub(lambda m: m[1] + '…', said)[:400]}"
+    said = f"{type(error).__name__}: {_KEYS.sub(lambda m: (m[1] or m[2] or m[3]) + '…', said)[:400]}"
     return LLMError(said, kind=kind, status=status, retry_after=_retry_after(getattr(response, "headers", None)))
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .hypotheses import END, START
+from .llm_answers import plain_line
 from .rules import RuleSet, _quoted
 from .sentences import _FUNCTION_WORDS, _rules_of
 from ..core import InputError
@@ -32,7 +33,7 @@ _CLAUSE = re.compile(r"""\s*(?: [.;:(\[—–]\s | [.;:(\[]$ | \s[—–(\[]
 
 def _head(text: str, max_words: int) -> str:
     "What a text is about: all of it without its empty opening, if that is short, else the first clause."
-    text = " ".join(text.split())
+    text = plain_line(text)
     text = (_opened(text) or text).strip(" .,;:")
     parts = [text] if len(text.split()) <= max_words else _CLAUSE.split(text)
     return _short(next((p for p in parts if p.strip(" .,;:()[]")), ""), max_words)
@@ -95,9 +96,12 @@ def _rules_name(rules: RuleSet, max_words: int) -> str:
     return _fit([_rule_name(first, max_words), *(_piece(*r.tests[0]) for r in others if len(r.tests) == 1)], max_words, ", ")
 
 # %% ../../nbs/58c_names.ipynb #c014
+_LONGEST = 60  # characters of a name: six words of most languages; writing without blanks has no words to count
+
+
 def _named(x, max_words: int) -> tuple[str, list[str]]:
     "A name (empty where nothing is known), and more words, of whatever explanation was given."
-    if isinstance(x, str): return _head(x, max_words), _content(x)
+    if isinstance(x, str): x = {"explanation": x}
     get = x.get if isinstance(x, Mapping) else lambda k, default=None: getattr(x, k, default)
     text, meta = get("explanation"), get("metadata") or {}
     if not isinstance(text, str):
@@ -109,7 +113,8 @@ def _named(x, max_words: int) -> tuple[str, list[str]]:
     if rules and text == rules.phrase():  # nobody has written another text
         name, more = _rules_name(rules, max_words) if pieces else _fit(marked[:3], max_words, ", "), pieces + marked
     else: name, more = _head(text, max_words), [*_content(text), *pieces, *marked]
-    return _short(meta.get("label") or "", max_words) or name or _fit(marked[:1], max_words, ""), more
+    name = _short(meta.get("label") or "", max_words) or name or _fit(marked[:1], max_words, "")
+    return plain_line(name, _LONGEST), [plain_line(w, _LONGEST // 2) for w in more]
 
 
 def explanation_name(

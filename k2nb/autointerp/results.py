@@ -53,10 +53,13 @@ def _columns_of(text: str) -> int:
                2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+_TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # what turns the direction of the text after it
+
+
 def _visible(text: str) -> str:
-    "Line breaks, tabs and control characters as marks, so that a line stays a line."
+    "Line breaks, tabs and control characters as marks, so that a line stays a line and runs from left to right."
     marks = {"\n": "↵", "\r": "↵", "\t": "⇥", "\u2028": "↵", "\u2029": "↵"}
-    return "".join(marks.get(c) or ("�" if unicodedata.category(c) in ("Cc", "Cs") else c) for c in text)
+    return "".join(marks.get(c) or ("�" if unicodedata.category(c) in ("Cc", "Cs") or c in _TURNS else c) for c in text)
 
 
 def _cut(text: str, columns: int, at_words: bool = False) -> str:

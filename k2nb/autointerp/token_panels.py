@@ -162,12 +162,14 @@ _STYLE = """
 .k2nb-tx .tokens label:has(:checked){box-shadow:0 0 0 2px #555,0 0 0 4px rgba(140,140,140,.55);z-index:1}
 .k2nb-tx .tokens label:has(:focus-visible){outline:3px solid #2196f3;outline-offset:3px}
 .k2nb-tx .off{opacity:.6}
+.k2nb-tx :is(label,.off,b,mark,small,.said){unicode-bidi:isolate}
 .k2nb-tx .scroll{overflow-x:auto;margin:.6em 0}
 .k2nb-tx .scroll:focus-visible{outline:2px solid #2196f3;outline-offset:2px}
 .k2nb-tx table{border-collapse:collapse;font-size:.88em;border:0;color:inherit}
 .k2nb-tx caption{text-align:left;opacity:.8;padding:.2em 0;caption-side:top;color:inherit}
 .k2nb-tx tr,.k2nb-tx :is(th,td){background:none;color:inherit;border:0}
 .k2nb-tx :is(th,td){padding:.15em .6em;text-align:right;border-bottom:1px solid rgba(128,128,128,.35);font-variant-numeric:tabular-nums}
+.k2nb-tx :is(th,td):not(:first-child){overflow-wrap:break-word}
 .k2nb-tx th:first-child{text-align:left;font-weight:inherit}
 .k2nb-tx th label{cursor:pointer;white-space:pre}
 .k2nb-tx td.own{font-weight:bold;box-shadow:inset 0 0 0 2px #888}
