@@ -33,8 +33,9 @@ class Explanations(dict):
 
     def table(self) -> pd.DataFrame:  # index id; explanation, confidence, calibrated, and the scores of each kind
         "A line for each explanation, the most trustworthy first."
+        def scores(e): return {k: np.nan if f["score"] is None else f["score"] for k, f in (e.metadata.get("scores") or {}).items()}
         lines = [{"id": i, "explanation": e.explanation, "confidence": e.confidence, "calibrated": bool(e.metadata.get("calibrated")),
-                  **{k: np.nan if f["score"] is None else f["score"] for k, f in (e.metadata.get("scores") or {}).items()}} for i, e in self.items()]
+                  **scores(e)} for i, e in self.items()]
         if not lines: return pd.DataFrame(columns=["explanation", "confidence", "calibrated"], index=pd.Index([], name="id"))
         return pd.DataFrame(lines).set_index("id").sort_values("confidence", ascending=False, na_position="last", kind="stable")
 
@@ -42,7 +43,8 @@ class Explanations(dict):
         lost = f", {len(self.failures)} failed: " + ", ".join(map(str, list(self.failures)[:10])) if self.failures else ""
         return f"Explanations({len(self)} made{lost})"
 
-    def _repr_html_(self): return self.table().to_html(max_rows=20, float_format="{:.2f}".format) + (f"<p>{repr(self)}</p>" if self.failures else "")
+    def _repr_html_(self):
+        return self.table().to_html(max_rows=20, float_format="{:.2f}".format) + (f"<p>{self!r}</p>" if self.failures else "")
 
 # %% ../../nbs/57d_explanations.ipynb #c008
 class InterpEvidence:
@@ -87,7 +89,8 @@ class InterpEvidence:
     ) -> dict:  # JSON-able
         "Everything that an explanation depends on beside its explainer; a change of any of it is a miss in the cache."
         sampler = {"shares": list(self.shares), "random_state": self.random_state}
-        return {"feature": self.features.fingerprint(id), "kind": self.features.kind, "validation": self.data_hash, "sampler": sampler, **self.facts}
+        own = {"feature": self.features.fingerprint(id), "kind": self.features.kind}
+        return {**own, "validation": self.data_hash, "sampler": sampler, **self.facts}
 
     def top_examples(
         self,

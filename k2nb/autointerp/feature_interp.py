@@ -65,7 +65,8 @@ class _Making(InterpEvidence):
         near = self.features.neighbours(id, 1)
         contrast = [e for i in near for e in self.top_examples(i, max(2, k // 2))]
         examples = self.top_examples(id, k)
-        if not examples: raise InputError(f"{self.features.kind} {id} is active on no token of the texts to learn from: there is nothing to explain it by")
+        if not examples:
+            raise InputError(f"{self.features.kind} {id} is active on no token of the texts to learn from: there is nothing to explain it by")
         return ExplainTask(id, examples, contrast, counterexamples(self.cache, id))
 
     def _rules(self, id: int):
@@ -109,7 +110,8 @@ class _Making(InterpEvidence):
         n_boot: int = 1000,  # resamples for the intervals
     ) -> Scores:  # nan where there are too few tokens
         "Score an explanation on texts that it has not seen."
-        if part not in ("score", "select"): raise InputError(f"part={part!r}: explanations are scored on 'score' or 'select', never on what made them")
+        if part not in ("score", "select"):
+            raise InputError(f"part={part!r}: explanations are scored on 'score' or 'select', never on what made them")
         if judge is None: judge = self._judge(explanation, self._llm(None))
         n = self.n_score or (50 if isinstance(judge, RuleJudge) else 20)
         seen = self.rows.doc[list(explanation.metadata.get("examples_rows") or ())]  # a person's counterexample may be of any text
@@ -119,7 +121,8 @@ class _Making(InterpEvidence):
 
     def _judge(self, explanation, explainer):
         if explanation.metadata.get("rules"): return self.rule_judge
-        if explainer is None: raise InputError(f"the explanation of {explanation.centroid_id} is words alone: judging them takes a language model, llm_client=…")
+        if explainer is None:
+            raise InputError(f"the explanation of {explanation.centroid_id} is words alone: judging them takes a language model, llm_client=…")
         return explainer.judge
 
     async def _make(self, id: int, k: int, llm_client) -> CentroidExplanation:
@@ -129,8 +132,8 @@ class _Making(InterpEvidence):
 
     async def _measured(self, made: CentroidExplanation, explainer) -> CentroidExplanation:
         judge = self._judge(made, explainer)
-        known = [c["score"] for c in made.metadata.get("candidates") or () if c.get("score") is not None and c.get("explanation") == made.explanation]
-        known = [x for x in known if not np.isnan(x)]  # a candidate was chosen by the same figure
+        mine = [c.get("score") for c in made.metadata.get("candidates") or () if c.get("explanation") == made.explanation]
+        known = [x for x in mine if x is not None and not np.isnan(x)]  # a candidate was chosen by the same figure
 
         async def raw(): return known[0] if known else await self._raw(made, judge)
         select, held_out = await asyncio.gather(raw(), self.score(made, "score", self.score_kinds, judge))
@@ -157,8 +160,8 @@ class _Making(InterpEvidence):
 
 # %% ../../nbs/57c_feature_interp.ipynb #c007
 class FeatureInterp(_Making):
-    """Explains features of token rows, scores the explanations and keeps them. Coroutines have twins for scripts whose names end in `_sync`. An
-    explanation that is cached for the same feature, rows and explainer is not made again."""
+    """Explains features of token rows, scores the explanations and keeps them. Coroutines have twins for scripts whose names end in
+    `_sync`. An explanation that is cached for the same feature, rows and explainer is not made again."""
 
     def __init__(
         self,
@@ -178,7 +181,8 @@ class FeatureInterp(_Making):
         progress: bool = True,  # show bars
     ):
         if rows is not None and not hasattr(features, "fingerprint"): features = ColumnFeatures(features)
-        if rows is not None and features.n != len(rows): raise InputError(f"there are {len(rows)} rows of tokens and {features.n} of activations")
+        if rows is not None and features.n != len(rows):
+            raise InputError(f"there are {len(rows)} rows of tokens and {features.n} of activations")
         self._rows, self._features, self._vectors_hash = rows, features, None
         self._no_data = "there is no text to explain with"
         self.llm_client, self.shares, self.score_kinds, self.n_score = llm_client, tuple(shares), tuple(score_kinds or ()), n_score
@@ -224,7 +228,8 @@ class FeatureInterp(_Making):
             if t.dropna().shape[0] < 3: continue
             for i, c in cross_calibrate(t, random_state=self.random_state)[["id", "confidence"]].itertuples(index=False):
                 e = out.get(i)
-                if e and not np.isnan(c) and not (e.metadata.get("calibrated") and e.confidence == c): out[i] = self._keep_confidence(e, float(c))
+                if e is None or np.isnan(c) or (e.metadata.get("calibrated") and e.confidence == c): continue
+                out[i] = self._keep_confidence(e, float(c))
         return out
 
     def _keep_confidence(self, e: CentroidExplanation, confidence: float) -> CentroidExplanation:

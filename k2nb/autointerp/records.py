@@ -31,7 +31,8 @@ class Record:
         if not isinstance(data, Mapping): raise InputError(f"{cls.__name__} is read from a mapping, got {type(data).__name__}")
         known = {f.name: f for f in fields(cls)}
         missing = [n for n, f in known.items() if n not in data and f.default is MISSING and f.default_factory is MISSING]
-        if missing: raise InputError(f"{cls.__name__} needs {', '.join(map(repr, missing))}; there are {', '.join(map(repr, data)) or 'no keys'}")
+        def some(keys): return ", ".join(map(repr, keys)) or "no keys"
+        if missing: raise InputError(f"{cls.__name__} needs {some(missing)}; there are {some(data)}")
         return cls(**{k: v for k, v in data.items() if k in known})
 
 
@@ -63,7 +64,9 @@ class CentroidExplanation(Record):
             raise InputError(f"centroid_id must be an int ≥ 0, got {self.centroid_id!r}")
         self.centroid_id = int(self.centroid_id)
         if not isinstance(self.explanation, str): raise InputError(f"explanation must be a text, got {type(self.explanation).__name__}")
-        self.confidence = math.nan if self.confidence is None else float(self.confidence)
+        try: self.confidence = math.nan if self.confidence is None else float(self.confidence)
+        except (TypeError, ValueError): raise InputError(f"confidence must be a number, got {self.confidence!r}") from None
+        self.top_k_examples, self.metadata = list(self.top_k_examples or []), dict(self.metadata or {})  # files may hold null
         if self.confidence < 0 or self.confidence > 1: raise InputError(f"confidence must lie in 0 to 1, got {self.confidence!r}")
 
     def __repr__(self):
@@ -86,6 +89,8 @@ class ValidationExample(Record):
     centroid_id: int | None = None  # whose example it is
 
     def __post_init__(self):
+        if isinstance(self.token_strings, str): raise InputError("token_strings must be a list of tokens, got a text")
+        if not isinstance(self.token_position, int): raise InputError(f"token_position must be an int, got {self.token_position!r}")
         if not 0 <= self.token_position < len(self.token_strings):
             raise InputError(f"token_position={self.token_position} lies outside of {len(self.token_strings)} token strings")
         for name in ("activations", "glued"):

@@ -42,7 +42,8 @@ def as_loaded(
         if hasattr(model, "dispatch") and any(p.is_meta for p in inner.parameters()): model.dispatch()  # they load weights when first used
         model, tokenizer = model._model, tokenizer or getattr(model, "tokenizer", None)
     if not hasattr(getattr(model, "config", None), "to_json_string"):
-        raise InputError(f"model must be a name, a LoadedModel, a transformers model or nnterp's StandardizedTransformer, got {type(model).__name__}")
+        raise InputError("model must be a name, a LoadedModel, a transformers model or nnterp's StandardizedTransformer, "
+                         f"got {type(model).__name__}")
     tokenizer = tokenizer or getattr(model, "tokenizer", None)
     if tokenizer is None: raise InputError(f"{type(model).__name__} comes without a tokenizer; give tokenizer=…")
     return wrap_model(model, tokenizer)
@@ -52,7 +53,8 @@ def _flat(activations, metric_d: int):
     "(n, D) of (N, S, D) or (n, D), and N, S where there are any."
     shape = tuple(activations.shape)
     if len(shape) not in (2, 3): raise InputError(f"validation_activations must be (texts, tokens, D) or (rows, D), got shape {shape}")
-    if shape[-1] != metric_d: raise InputError(f"validation_activations have {shape[-1]} columns and centroids {metric_d}: they are not of the same place")
+    if shape[-1] != metric_d:
+        raise InputError(f"validation_activations have {shape[-1]} columns and centroids {metric_d}: they are not of the same place")
     return activations.reshape(-1, shape[-1]), shape[:-1]
 
 
@@ -61,9 +63,11 @@ def _rows_of_tokens(tokens, n: tuple, tokenizer, attention_mask) -> TokenRows:
     if isinstance(tokens, TokenRows): rows = tokens
     elif isinstance(tokens, pd.DataFrame): rows = rows_from_words(tokens)
     elif tokenizer is None: raise InputError("token ids need the model's tokenizer to become text; give model or tokenizer")
-    elif len(n) == 2 and tuple(tokens.shape) != n: raise InputError(f"validation_activations are of {n} tokens, validation_tokens {tuple(tokens.shape)}")
+    elif len(n) == 2 and tuple(tokens.shape) != n:
+        raise InputError(f"validation_activations are of {n} tokens, validation_tokens {tuple(tokens.shape)}")
     else: rows = rows_from_ids(tokens, tokenizer, attention_mask)
-    if len(rows) != int(np.prod(n)): raise InputError(f"validation_activations are of {int(np.prod(n))} tokens {n}, validation_tokens of {len(rows)}")
+    if len(rows) != int(np.prod(n)):
+        raise InputError(f"validation_activations are of {int(np.prod(n))} tokens {n}, validation_tokens of {len(rows)}")
     return rows
 
 
@@ -92,7 +96,8 @@ class _Place:
         if not isinstance(sentence, str): raise InputError(f"sentence must be a text, got {type(sentence).__name__}")
         rows, context = rows_from_text([sentence], self.model.tokenizer), self.model.context
         if context and len(rows) > context:
-            warnings.warn(f"the sentence has {len(rows):,} tokens and {self.model.name} reads {context:,}: the rest is left out", stacklevel=5)
+            warnings.warn(f"the sentence has {len(rows):,} tokens and {self.model.name} reads {context:,}: the rest is left out",
+                          stacklevel=5)
             rows = rows_from_text([sentence], self.model.tokenizer, context)
         if not rows.usable.any(): raise InputError(f"the sentence {sentence!r} has no tokens to analyse")
         return rows, capture(self.model, rows.token_ids[None], wanted=[self.key])[self.key][0].float().cpu().numpy()
@@ -117,7 +122,9 @@ def _results(interp, rows: TokenRows, vectors: np.ndarray) -> list[dict]:
 async def _explained(interp, results: list[dict], k: int, llm_client) -> dict:
     "Explanations of the centroids of some results, written into them."
     ids = list(dict.fromkeys(r["centroid_id"] for r in results))
-    made = await gather_limited(ids, lambda i: interp.get_or_generate_explanation(i, k, llm_client), desc="explanations", show=interp.progress)
+
+    async def one(i): return await interp.get_or_generate_explanation(i, k, llm_client)
+    made = await gather_limited(ids, one, desc="explanations", show=interp.progress)
     found = {i: e for i, e in zip(ids, made) if not isinstance(e, Exception)}
     if not found: raise made[0]
     found = interp.calibrated(found)
@@ -126,7 +133,8 @@ async def _explained(interp, results: list[dict], k: int, llm_client) -> dict:
     for r in results:
         e = found.get(r["centroid_id"])
         r |= {"explanation": e.explanation if e else None, "confidence": e.confidence if e else float("nan"),
-              "calibrated": bool(e and e.metadata.get("calibrated")), "label": labels.get(r["centroid_id"]), "error": why.get(r["centroid_id"])}
+              "calibrated": bool(e and e.metadata.get("calibrated")), "label": labels.get(r["centroid_id"]),
+              "error": why.get(r["centroid_id"])}
     return found
 
 
@@ -145,7 +153,7 @@ class _Sentences(_Place):
         k: int = 10,  # examples to explain each centroid by
         llm_client=None,  # who explains; None: the one given at first, else rules
         show: bool = True,  # print the table
-    ) -> list[dict]:  # a token each: position, token_id, token_str, centroid_id, explanation, confidence, activation, margin, runner_up, …
+    ) -> list[dict]:  # a token each: position, token_id, token_str, centroid_id, explanation, confidence, activation, margin, …
         "What each token of a sentence is to the model, as far as the centroids tell. Special tokens are left out."
         results, _ = await _analyze(self, sentence, k, llm_client)
         if show: print(sentence_table(results))
@@ -168,17 +176,17 @@ class _Sentences(_Place):
 
 # %% ../../nbs/57_kmeans_autointerp.ipynb #c011
 class KMeansAutoInterp(_Sentences, FeatureInterp):
-    """Explains the centroids of a layer, and sentences by them. Coroutines have twins whose names end in `_sync`. Without validation data and texts
-    it assigns tokens, and says what is missing when it is asked to explain."""
+    """Explains the centroids of a layer, and sentences by them. Coroutines have twins whose names end in `_sync`. Without validation data
+    and texts it assigns tokens, and says what is missing when it is asked to explain."""
 
     def __init__(
         self,
         cache_dir: str | Path,  # where explanations are kept
-        model,  # a name or folder, a LoadedModel, a transformers model with tokenizer, or nnterp's StandardizedTransformer; None: no sentences
+        model,  # a name or folder, a LoadedModel, a transformers model, or nnterp's StandardizedTransformer; None: no sentences
         centroids,  # (K, D) array or tensor, a fitted KMeansQuantizer, or a file as for `load_kmeans_centroids`
         validation_activations=None,  # (texts, tokens, D), or (rows, D) with rows or a table of words as tokens
         validation_tokens=None,  # (texts, tokens) ids; or TokenRows, or a table of words
-        layer_idx: int | None = None,  # which block the centroids are of, counted from 0, negative ones from the end; None: the store's only one
+        layer_idx: int | None = None,  # the block that the centroids are of, from 0, negative ones from the end; None: the store's only one
         activation_type: str = "layer_output",  # one of `ACTIVATION_TYPES`
         store=None,  # an ActivationStore of token vectors, or its folder, in place of both validation arguments
         metric: str = "neg_l2",  # one of `CENTROID_METRICS`
@@ -193,11 +201,14 @@ class KMeansAutoInterp(_Sentences, FeatureInterp):
         if isinstance(centroids, (str, Path)): centroids = load_kmeans_centroids(centroids)[0]
         given = check_matrix(getattr(centroids, "cluster_centers_", centroids), "centroids")
         empty = CentroidFeatures(given, np.zeros((0, given.shape[1]), np.float32), metric)
-        self.layer_idx, self.activation_type, self.metric, self._model, self._tokenizer = layer_idx, activation_type, metric, model, tokenizer
+        self.layer_idx, self.activation_type, self.metric = layer_idx, activation_type, metric
+        self._model, self._tokenizer = model, tokenizer
         self.num_centroids, self.hidden_dim = empty.centroids.shape
-        rows, vectors = self._validation(validation_activations, validation_tokens, store, texts, attention_mask, cache_dir, options.get("progress", True))
-        super().__init__(cache_dir, rows, None if rows is None else CentroidFeatures(empty.centroids, vectors, metric), llm_client=llm_client,
-                         facts=None if rows is None else self._place(), stem="centroid", **options)
+        rows, vectors = self._validation(validation_activations, validation_tokens, store, texts, attention_mask, cache_dir,
+                                         options.get("progress", True))
+        features = None if rows is None else CentroidFeatures(empty.centroids, vectors, metric)
+        super().__init__(cache_dir, rows, features, llm_client=llm_client, facts=None if rows is None else self._place(), stem="centroid",
+                         **options)
         self._empty = empty if self._features is None else self._features
         self._no_data = "there is no text to explain centroids with: give store, validation_activations with validation_tokens, or texts"
         if self._store is not None: self._vectors_hash = self._store.hash  # the rows need not be read to know them
@@ -210,13 +221,14 @@ class KMeansAutoInterp(_Sentences, FeatureInterp):
             raise InputError("give one of store, validation_activations with validation_tokens, or texts")
         if activations is not None:
             flat, n = _flat(activations, self.hidden_dim)
-            own = getattr(self.model, "tokenizer", None) if self._model is not None and not isinstance(tokens, (TokenRows, pd.DataFrame)) else None
-            return _rows_of_tokens(tokens, n, self._tokenizer or own, mask), flat
+            ids = not isinstance(tokens, (TokenRows, pd.DataFrame))
+            tokenizer = self._tokenizer or (self.model.tokenizer if ids and self._model is not None else None)
+            return _rows_of_tokens(tokens, n, tokenizer, mask), flat
         if texts is not None:
             if isinstance(texts, str): raise InputError("texts must be a list of texts, not one")
             self.layer_idx, part = self.key
-            store = embed_dataset(list(texts), model_name=self.model, layers=[self.layer_idx], parts=(part,), pooling="none", progress=progress,
-                                  output_dir=Path(cache_dir)/"activations", overwrite=True)
+            store = embed_dataset(list(texts), model_name=self.model, layers=[self.layer_idx], parts=(part,), pooling="none",
+                                  progress=progress, output_dir=Path(cache_dir)/"activations", overwrite=True)
         if store is None: return None, None
         if self.layer_idx is not None and self.layer_idx < 0: self.layer_idx = self.model.layer(self.layer_idx)
         self._store = open_store(store) if isinstance(store, (str, Path)) else store
