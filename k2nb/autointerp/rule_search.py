@@ -81,73 +81,27 @@ class _Search:
         s[list(tests)] = -1
         return [(float(s[j]), (*tests, int(j)), rows) for j in np.argsort(-s, kind="stable")[:3] if s[j] >= 0]
 
-# %% ../../nbs/53a_rule_search.ipynb #c007
+# %% ../../nbs/53a_rule_search.ipynb #c008
 _ENOUGH = .005  # a shorter set is taken if its score on the select part is within this of the best
 _LUCK = 1e-3  # a set that does as well by luck as often as this says nothing
 
 
-class RuleExplainer:
-    "Finds rules for any set of tokens. The hypotheses are collected once, for all that is to be explained."
+def _luck(s: np.ndarray, y: np.ndarray) -> float:
+    "How likely as many tokens drawn at random hit as many of y."
+    return float(hypergeom.sf((s & y).sum() - 1, len(y), y.sum(), s.sum()))
 
-    def __init__(
-        self,
-        rows: TokenRows,  # all tokens
-        learn: np.ndarray,  # (n,) bool, which to learn from
-        *,
-        n_rules: int = 10,  # at most so many rules in a set
-        max_tests: int = 3,  # at most so many tests in a rule
-        objective: str = "f1",  # one of `OBJECTIVES`
-        attributes: Sequence[str] = ATTRIBUTES,  # what a test may ask
-        floors: Sequence[float] = (0., .5, .8),  # precisions that a rule must have, each tried; the set that does best is taken
-        beam: int = 12,  # conjunctions followed at a time
-        refine: int = 1,  # how often each rule is reconsidered with the others in place
-        min_count: int = 8,  # hypotheses that hold for fewer tokens are left out
-        max_rows: int = 200_000,  # learn from texts with about so many tokens, drawn at random, where there are more
-        random_state: int = 0,  # which texts those are
-    ):
-        self.objective = check_choice(objective, OBJECTIVES, "objective")
-        for name, value in {"n_rules": n_rules, "max_tests": max_tests, "beam": beam, "min_count": min_count}.items():
-            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
-        learn = np.asarray(learn)
-        if learn.shape != (len(rows),) or learn.dtype != bool: raise InputError(f"learn must be {len(rows)} booleans, got {learn.dtype} of shape {learn.shape}")
-        self.rows, self.n_rules, self.max_tests, self.beam, self.refine, self.min_count = rows, n_rules, max_tests, beam, refine, min_count
-        self.keep = _drawn(rows, np.flatnonzero(learn & rows.usable), max_rows, random_state)
-        if not len(self.keep): raise InputError("there is no usable token to learn from")
-        self.attributes, self.floors = tuple(attributes), tuple(floors)
 
-    @cached_property
-    def hypotheses(self) -> Hypotheses:
-        "All that a rule can be made of."
-        return collect(self.rows, self.keep, self.min_count, attributes=self.attributes)
+def _union(n: int, rows: Sequence[np.ndarray]) -> np.ndarray:
+    out = np.zeros(n, bool)
+    for r in rows: out[r] = True
+    return out
 
-    def settings(self) -> dict:  # JSON-able
-        "What an explanation depends on beside the tokens: for a cache's fingerprint."
-        return {"explainer": "rules", "version": 1, "n_rules": self.n_rules, "max_tests": self.max_tests, "objective": self.objective,
-                "attributes": list(self.attributes), "floors": list(self.floors), "beam": self.beam, "refine": self.refine, "min_count": self.min_count, "tokens": len(self.keep)}
 
-    def explain(
-        self,
-        active: np.ndarray,  # (n,) bool, the tokens to find, over all rows
-        activation: np.ndarray | None = None,  # (n,) how active, for the simulator; None: active or not
-        select: np.ndarray | None = None,  # (n,) bool, tokens of other texts that decide how many rules are kept; None: all are
-    ) -> RuleSet:  # empty where nothing short says more than chance
-        "Find rules. Deterministic: the same tokens give the same rules."
-        for name, a in {"active": active, "activation": activation, "select": select}.items():
-            if a is not None and np.shape(a) != (len(self.rows),): raise InputError(f"{name} must have {len(self.rows)} entries, got {np.shape(a)}")
-        if select is not None and (select[self.keep]).any(): raise InputError("select and learn share tokens; they must be of different texts")
-        y = np.asarray(active, bool)[self.keep]
-        best = None
-        for floor in self.floors if y.any() else ():
-            search = _Search(self.hypotheses, y, self.objective, self.beam, self.max_tests)
-            if best and lowest >= floor: continue  # all that was found keeps to it, so the same would be found again
-            found, lowest = self._compose(search, floor)
-            tests, score = self._cut(found, np.asarray(active, bool), select)
-            if best is None or score > best[1] + _ENOUGH: best = tests, score
-        level = active if activation is None else activation
-        return _measured(y, best[0] if best else [], self.hypotheses, np.asarray(level, np.float32)[self.keep])
+class _Composer:
+    "Rules for one cluster, composed greedily, and cut to what other texts bear out."
 
     def _compose(self, search: _Search, precision: float) -> tuple[list[tuple], float]:
-        "Rules of some precision or more, greedily, then each once more with the others in place; and the lowest precision of all that was taken."
+        "Rules of some precision or more, greedily, then each once more with the others in place; and the lowest precision taken."
         search.odds = max(search.odds, precision / (1 - precision))
         found, rows, score, lowest = [], [], 0. if self.objective == "f1" else .5, 1.
 
@@ -178,24 +132,13 @@ class RuleExplainer:
         if select is None:  # the best of so many tries is better than one: each rule has to be beyond what all of its length would give
             kept = [k for k, t in enumerate(tests) if _luck(holds[k], y) * float(n_tried) ** len(t) < _LUCK]
             tests, holds = [tests[k] for k in kept], [holds[k] for k in kept]
-        if not holds or not y.any(): return tests, 0.
+        if not holds: return [], 0.
         sets = [np.logical_or.reduce(holds[:k + 1]) for k in range(len(holds))]
         scores = [_score(self.objective, int((s & y).sum()), int((s & ~y).sum()), int(y.sum()), len(y)) for s in sets]
         n = int(np.flatnonzero(np.array(scores) >= max(scores) - _ENOUGH)[0]) + 1
         return (tests[:n], scores[n - 1]) if select is None or _luck(sets[n - 1], y) < _LUCK else ([], 0.)
 
-
-def _luck(s: np.ndarray, y: np.ndarray) -> float:
-    "How likely as many tokens drawn at random hit as many of y."
-    return float(hypergeom.sf((s & y).sum() - 1, len(y), y.sum(), s.sum()))
-
-
-def _union(n: int, rows: Sequence[np.ndarray]) -> np.ndarray:
-    out = np.zeros(n, bool)
-    for r in rows: out[r] = True
-    return out
-
-
+# %% ../../nbs/53a_rule_search.ipynb #c010
 def _drawn(rows: TokenRows, keep: np.ndarray, most: int, random_state: int) -> np.ndarray:
     "Whole texts at random, until there are enough tokens."
     if len(keep) <= most: return keep
@@ -219,3 +162,74 @@ def _measured(y: np.ndarray, tests: list[tuple], h: Hypotheses, level: np.ndarra
     told = {"tokens": n, "active": n_pos, "precision": tp / max(covered, 1), "recall": tp / max(n_pos, 1),
             "f1": 2 * tp / max(covered + n_pos, 1)}
     return RuleSet(tuple(rules), float((n_pos - tp) / max(left, 1)), float(level[free].mean()) if left else 0., told)
+
+# %% ../../nbs/53a_rule_search.ipynb #c011
+class RuleExplainer(_Composer):
+    "Finds rules for any set of tokens. The hypotheses are collected once, for all that is to be explained."
+
+    def __init__(
+        self,
+        rows: TokenRows,  # all tokens
+        learn: np.ndarray,  # (n,) bool, which to learn from
+        *,
+        n_rules: int = 10,  # at most so many rules in a set
+        max_tests: int = 3,  # at most so many tests in a rule
+        objective: str = "f1",  # one of `OBJECTIVES`
+        attributes: Sequence[str] = ATTRIBUTES,  # what a test may ask
+        floors: Sequence[float] = (0., .5, .8),  # precisions that a rule must have, each tried; the set that does best is taken
+        beam: int = 12,  # conjunctions followed at a time
+        refine: int = 1,  # how often each rule is reconsidered with the others in place
+        min_count: int = 8,  # hypotheses that hold for fewer tokens are left out
+        max_rows: int = 200_000,  # learn from texts with about so many tokens, drawn at random, where there are more
+        random_state: int = 0,  # which texts those are
+    ):
+        self.objective = check_choice(objective, OBJECTIVES, "objective")
+        for name, value in {"n_rules": n_rules, "max_tests": max_tests, "beam": beam, "min_count": min_count, "max_rows": max_rows}.items():
+            wrong = isinstance(value, bool) or not hasattr(value, "__index__") or value < 1
+            if wrong: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
+        learn = np.asarray(learn)
+        if learn.shape != (len(rows),) or learn.dtype != bool:
+            raise InputError(f"learn must be {len(rows)} booleans, got {learn.dtype} of shape {learn.shape}")
+        self.rows, self.n_rules, self.max_tests = rows, n_rules, max_tests
+        self.beam, self.refine, self.min_count = beam, refine, min_count
+        self.keep = _drawn(rows, np.flatnonzero(learn & rows.usable), max_rows, random_state)
+        if not len(self.keep): raise InputError("there is no usable token to learn from")
+        self.attributes, self.floors = tuple(check_choice(a, ATTRIBUTES, "attributes") for a in attributes), tuple(floors)
+        if not self.attributes: raise InputError("attributes is empty: there is nothing to test")
+        if not self.floors or not all(0 <= f < 1 for f in self.floors): raise InputError(f"floors are precisions below 1, got {floors!r}")
+
+    @cached_property
+    def hypotheses(self) -> Hypotheses:
+        "All that a rule can be made of."
+        return collect(self.rows, self.keep, self.min_count, attributes=self.attributes)
+
+    def settings(self) -> dict:  # JSON-able
+        "What an explanation depends on beside the tokens: for a cache's fingerprint."
+        named = ("n_rules", "max_tests", "objective", "beam", "refine", "min_count")
+        return {"explainer": "rules", "version": 2, **{n: getattr(self, n) for n in named}, "attributes": list(self.attributes),
+                "floors": list(self.floors), "tokens": len(self.keep)}
+
+    def explain(
+        self,
+        active: np.ndarray,  # (n,) bool, the tokens to find, over all rows
+        activation: np.ndarray | None = None,  # (n,) how active, for the simulator; None: active or not
+        select: np.ndarray | None = None,  # (n,) bool, tokens of other texts that decide how many rules are kept; None: all are
+    ) -> RuleSet:  # empty where nothing short says more than chance
+        "Find rules. Deterministic: the same tokens give the same rules."
+        for name, a in {"active": active, "activation": activation, "select": select}.items():
+            if a is None: continue
+            if np.shape(a) != (len(self.rows),): raise InputError(f"{name} must have {len(self.rows)} entries, got {np.shape(a)}")
+            if not np.isfinite(a).all(): raise InputError(f"{name} is not finite everywhere")
+        if select is not None and np.asarray(select, bool)[self.keep].any():
+            raise InputError("select and learn share tokens; they must be of different texts")
+        active = np.asarray(active, bool)
+        y, best, lowest = active[self.keep], None, 0.
+        if select is not None and not (active & select & self.rows.usable).any(): select = None  # nobody to ask
+        for floor in self.floors if y.any() else ():
+            search = _Search(self.hypotheses, y, self.objective, self.beam, self.max_tests)
+            if best and lowest >= floor: continue  # all that was found keeps to it, so the same would be found again
+            found, lowest = self._compose(search, floor)
+            tests, score = self._cut(found, active, select)
+            if best is None or score > best[1] + _ENOUGH: best = tests, score
+        level = active if activation is None else activation
+        return _measured(y, best[0] if best else [], self.hypotheses, np.asarray(level, np.float32)[self.keep])
