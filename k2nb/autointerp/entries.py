@@ -22,7 +22,7 @@ def plain(
     if isinstance(x, Record): x = x.to_dict()
     if isinstance(x, Mapping): return {str(k): plain(v) for k, v in x.items()}
     if hasattr(x, "tolist"): x = x.tolist()  # numpy, torch, pandas
-    if isinstance(x, (set, frozenset)): x = sorted(x)
+    if isinstance(x, (set, frozenset)): x = sorted(x, key=lambda v: (str(type(v)), v))
     if isinstance(x, (list, tuple)): return [plain(v) for v in x]
     if isinstance(x, Path): return str(x)
     if isinstance(x, str): return x.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -96,6 +96,9 @@ def explanation_of(
     return out
 
 # %% ../../nbs/55b_entries.ipynb #c016
+_KINDS = {"origin": str, "verified": bool, "fingerprint": dict, "revision": int, "revisions": list, "counterexamples": list}
+
+
 class DamagedEntry(StoreError):
     "A file of the cache that cannot be read as an entry."
 
@@ -109,7 +112,7 @@ def read_entry(
     except (FileNotFoundError, NotADirectoryError): return None
     except OSError as e: raise StoreError(f"{path} cannot be read: {e.strerror or e}") from e
     try: entry = json.loads(text)
-    except ValueError as e: raise DamagedEntry(f"{path} is not JSON: {e}") from None
+    except (ValueError, RecursionError) as e: raise DamagedEntry(f"{path} is not JSON: {e}") from None
     if isinstance(entry, dict) and "schema_version" in entry:
         version = entry["schema_version"]
         if type(version) is not int: raise DamagedEntry(f"{path} has schema_version {version!r}")
@@ -120,7 +123,10 @@ def read_entry(
     try: explanation = explanation_of(entry)
     except (InputError, KeyError, TypeError, ValueError) as e: raise DamagedEntry(f"{path} holds no explanation: {e}") from None
     if explanation.centroid_id != id: raise DamagedEntry(f"{path} holds the explanation of {explanation.centroid_id}")
-    return {"revision": 0, "revisions": [], "counterexamples": [], **entry}
+    entry = {"revision": 0, "revisions": [], "counterexamples": [], **entry}
+    wrong = [k for k, kind in _KINDS.items() if type(entry[k]) is not kind]
+    if wrong: raise DamagedEntry(f"{path} has {type(entry[wrong[0]]).__name__} as {wrong[0]}, not {_KINDS[wrong[0]].__name__}")
+    return entry
 
 # %% ../../nbs/55b_entries.ipynb #c021
 def same_data(
