@@ -19,6 +19,11 @@ from ..embedding.tokens import tokenize_texts
 from .records import ValidationExample
 
 # %% ../../nbs/51_token_rows.ipynb #c005
+def _objects(strings: Iterable[str]) -> np.ndarray:
+    out = list(strings)
+    return np.array([*out, None], dtype=object)[:-1]  # the None keeps numpy from making a matrix of them
+
+
 @lru_cache(1)
 def _byte_of() -> dict[str, int]:
     "The letters by which byte-level BPE writes bytes: printable ones by themselves, the others from U+0100 on (Radford et al. 2019)."
@@ -28,12 +33,16 @@ def _byte_of() -> dict[str, int]:
 
 
 @lru_cache(1 << 16)
-def _clean(raw: str, byte_level: bool) -> str:
-    if raw.startswith("<0x") and raw.endswith(">") and len(raw) == 6: raw = bytes([int(raw[3:5], 16)]).decode("latin-1")
-    elif byte_level and all(c in _byte_of() for c in raw):
-        raw = bytes(map(_byte_of().get, raw)).decode("utf-8", "replace")
-    raw = raw.removeprefix("##").replace("▁", " ")
-    return raw.strip(" ") or raw
+def _clean(raw: str, kind: str) -> str:
+    "A token of a tokenizer that writes bytes, blanks or continuations."
+    if raw.startswith("<0x") and raw.endswith(">") and len(raw) == 6:
+        try: return bytes([int(raw[3:5], 16)]).decode("utf-8", "replace")  # a byte of a longer letter is no letter
+        except ValueError: return raw
+    out = raw
+    if kind == "bytes" and all(c in _byte_of() for c in raw): out = bytes(map(_byte_of().get, raw)).decode("utf-8", "replace")
+    elif kind == "blanks": out = raw.replace("▁", " ")
+    elif kind == "continuations": out = raw[2:] if raw.startswith("##") and len(raw) > 2 else raw
+    return out.strip(" ") or out
 
 
 def clean_tokens(
@@ -41,10 +50,10 @@ def clean_tokens(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) clean strings; (n,) bool, True: continues what stands before it without a blank
     "Take the tokenizer's signs off."
     tokens = list(tokens)
-    byte_level = any("Ġ" in t for t in tokens)
-    if byte_level or any("▁" in t for t in tokens): glued = [not t.startswith(("Ġ", "▁")) for t in tokens]
-    else: glued = [t.startswith("##") and len(t) > 2 for t in tokens]
-    return np.array([_clean(t, byte_level) for t in tokens], dtype=object), np.array(glued, bool)
+    kind = "bytes" if any("Ġ" in t for t in tokens) else "blanks" if any("▁" in t for t in tokens) else "continuations"
+    if kind == "continuations": glued = [t.startswith("##") and len(t) > 2 for t in tokens]
+    else: glued = [not t.startswith(("Ġ", "▁")) for t in tokens]
+    return _objects(_clean(t, kind) for t in tokens), np.array(glued, bool)
 
 # %% ../../nbs/51_token_rows.ipynb #c009
 @dataclass(frozen=True, eq=False)
@@ -58,8 +67,11 @@ class TokenRows:
     token_ids: np.ndarray | None = None  # (n,) int64, where they are known
 
     def __post_init__(self):
-        if len({len(getattr(self, f)) for f in ("doc", "position", "tokens", "glued", "usable")}) > 1:
-            raise InputError("doc, position, tokens, glued and usable must have one entry a row each")
+        ids = () if self.token_ids is None else ("token_ids",)
+        if len({len(getattr(self, f)) for f in ("doc", "position", "tokens", "glued", "usable", *ids)}) > 1:
+            raise InputError("doc, position, tokens, glued, usable and token_ids must have one entry a row each")
+        odd = next((t for t in self.tokens if not isinstance(t, str)), "")
+        if odd != "": raise InputError(f"tokens must be texts, got {odd!r}")
         if (np.diff(self.doc) < 0).any(): raise InputError("the rows of a text must lie together, texts numbered in order")
 
     def __len__(self) -> int: return len(self.doc)
@@ -98,6 +110,8 @@ class TokenRows:
         reach: int = 12,  # so many rows on either side, at most: a window ends with its text
     ) -> slice:  # rows
         "The rows around one, special tokens at the ends of it left out."
+        if not 0 <= row < len(self): raise InputError(f"row {row} does not exist: there are {len(self)}")
+        if reach < 0: raise InputError(f"reach must be 0 or more, got {reach}")
         k = np.searchsorted(self.bounds, row, "right") - 1
         start, stop = max(row - reach, self.bounds[k]), min(row + reach + 1, self.bounds[k + 1])
         while start < row and not self.usable[start]: start += 1
@@ -112,29 +126,26 @@ class TokenRows:
         centroid_id: int | None = None,  # whose example it is
     ) -> ValidationExample:  # with its row and its text's number
         "A row in its window."
+        if len(activation) != len(self): raise InputError(f"activation must have {len(self)} entries, one a row, got {len(activation)}")
         w = self.window(row, reach)
         ids = [] if self.token_ids is None else self.token_ids[w].tolist()
-        return ValidationExample(self.text(w), ids, self.tokens[w].tolist(), float(activation[row]), int(row - w.start), doc=int(self.doc[row]),
-                                 row=int(row), activations=np.asarray(activation[w], float).tolist(), glued=self.glued[w].tolist(),
-                                 centroid_id=centroid_id)
+        return ValidationExample(self.text(w), ids, self.tokens[w].tolist(), float(activation[row]), int(row - w.start),
+                                 doc=int(self.doc[row]), row=int(row), activations=np.asarray(activation[w], float).tolist(),
+                                 glued=self.glued[w].tolist(), centroid_id=centroid_id)
 
 # %% ../../nbs/51_token_rows.ipynb #c010
-def _objects(strings: Iterable[str]) -> np.ndarray:
-    out = list(strings)
-    return np.array(out + [None], dtype=object)[:-1]  # the None keeps numpy from making a matrix of them
-
-
 def rows_from_strings(
     texts: Sequence[Sequence[str]],  # the tokens of each text, clean
     glued: Sequence[Sequence[bool]] | None = None,  # of each token; None: each stands by itself
 ) -> TokenRows:  # all usable
     "Rows from lists of tokens."
-    if isinstance(texts, str) or any(isinstance(t, str) for t in texts): raise InputError("texts must be lists of tokens, a list for each text")
+    if isinstance(texts, str) or any(isinstance(t, str) for t in texts):
+        raise InputError("texts must be lists of tokens, a list for each text")
     sizes = np.array([len(t) for t in texts], int)
-    tokens = _objects(t for text in texts for t in text)
+    tokens, doc = _objects(t for text in texts for t in text), np.repeat(np.arange(len(sizes)), sizes)
     flat = np.zeros(len(tokens), bool) if glued is None else np.array([g for text in glued for g in text], bool)
-    return TokenRows(np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(s) for s in sizes] or [np.zeros(0, int)]), tokens, flat,
-                     np.ones(len(tokens), bool))
+    if glued is not None and [len(g) for g in glued] != sizes.tolist(): raise InputError("glued must be as long as the texts, one by one")
+    return TokenRows(doc, _places(doc), tokens, flat, np.ones(len(tokens), bool))
 
 
 def rows_from_words(
@@ -143,6 +154,7 @@ def rows_from_words(
     "Rows from a table of words, such as `planted.documents(…).tokens`."
     absent = [c for c in ("doc_id", "token") if c not in table]
     if absent: raise InputError(f"the table of words lacks {', '.join(absent)}; it has {', '.join(map(str, table.columns))}")
+    if table["token"].isna().any(): raise InputError(f"{int(table['token'].isna().sum())} of the words are missing")
     doc = _numbered(table["doc_id"].to_numpy())
     first = np.r_[True, np.diff(doc) > 0][:len(doc)]
     glued = np.zeros(len(table), bool)
@@ -155,7 +167,8 @@ def _numbered(ids: np.ndarray) -> np.ndarray:
     "Numbers from 0 for runs of equal ids; an id that comes back is an error."
     change = np.r_[False, ids[1:] != ids[:-1]] if len(ids) else np.zeros(0, bool)
     doc = np.cumsum(change)
-    if len(ids) and len(pd.unique(ids)) != doc[-1] + 1: raise InputError("the rows of a text must lie together; an id comes back after another")
+    if len(ids) and len(pd.unique(ids)) != doc[-1] + 1:
+        raise InputError("the rows of a text must lie together; an id comes back after another")
     return doc.astype(np.int64)
 
 
@@ -170,7 +183,8 @@ def rows_from_store(
     "Rows of a store: what stands in the texts at the rows' offsets."
     table = store.tokens if store.granularity == "token" else store.rows
     if store.granularity == "document" or not {"start", "end"} <= set(table):
-        raise InputError(f"the rows of this store are {store.granularity}s; explanations need tokens in their texts: embed with pooling='none'")
+        raise InputError(f"the rows of this store are {store.granularity}s; explanations need tokens in their texts: "
+                         "embed with pooling='none'")
     doc = _numbered(table["doc_id"].to_numpy())
     texts = [store.doc(i).text for i in pd.unique(table["doc_id"])]
     special = table["special"].to_numpy(bool) if "special" in table else np.zeros(len(table), bool)
@@ -185,9 +199,13 @@ def rows_from_text(
     context: int | None = None,  # most tokens that the model can take; None: no limit
 ) -> TokenRows:  # just the tokens that `embed_dataset` would make rows of
     "Rows of texts that no store holds."
-    t = tokenize_texts(tokenizer, list(texts), context)
+    if isinstance(texts, str): raise InputError("texts must be a list of texts, not one")
+    texts = list(texts)
+    if not texts: return rows_from_strings([])
+    t = tokenize_texts(tokenizer, texts, context)
     doc = np.repeat(np.arange(len(t)), t.lengths)
-    return _cut_out(texts, doc, t.start, t.end, t.special, np.array([*tokenizer.convert_ids_to_tokens(t.id.tolist()), None], dtype=object)[:-1], t.id.astype(np.int64))
+    names = _objects(tokenizer.convert_ids_to_tokens(t.id.tolist()))
+    return _cut_out(texts, doc, t.start, t.end, t.special, names, t.id.astype(np.int64))
 
 
 def _cut_out(texts, doc, start, end, special, names, ids) -> TokenRows:
@@ -206,16 +224,17 @@ def rows_from_ids(
 ) -> TokenRows:  # N·S rows, padding and special tokens not usable
     "Rows from arrays of token ids, as the k-means autointerpretation system is given them."
     ids = np.asarray(token_ids.detach().cpu() if hasattr(token_ids, "detach") else token_ids)
-    if ids.ndim != 2 or ids.dtype.kind not in "iu": raise InputError(f"token ids must be (texts, tokens) ints, got {ids.dtype} of shape {ids.shape}")
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise InputError(f"token ids must be (texts, tokens) ints, got {ids.dtype} of shape {ids.shape}")
     special = np.isin(ids, list(tokenizer.all_special_ids))
     if attention_mask is not None:
         mask = np.asarray(attention_mask.detach().cpu() if hasattr(attention_mask, "detach") else attention_mask)
         if mask.shape != ids.shape: raise InputError(f"attention_mask has shape {mask.shape}, token ids {ids.shape}")
         special |= mask == 0
-    cleaned = [clean_tokens([str(t) for t in tokenizer.convert_ids_to_tokens(line.tolist())]) for line in ids]
+    names = [str(t) for t in tokenizer.convert_ids_to_tokens(ids.ravel().tolist())]  # of all texts: one alone may hold no sign of its kind
     doc = np.repeat(np.arange(len(ids)), ids.shape[1])
-    tokens, glued = (np.concatenate([c[i] for c in cleaned]) if cleaned else np.zeros(0) for i in (0, 1))
-    return TokenRows(doc, _places(doc), tokens, glued.astype(bool) & (_places(doc) > 0), ~special.ravel(), ids.ravel().astype(np.int64))
+    tokens, glued = clean_tokens(names)
+    return TokenRows(doc, _places(doc), tokens, glued & (_places(doc) > 0), ~special.ravel(), ids.ravel().astype(np.int64))
 
 # %% ../../nbs/51_token_rows.ipynb #c019
 @dataclass(frozen=True, eq=False)
@@ -234,8 +253,11 @@ def split_rows(
     random_state: int = 0,  # which texts go where
 ) -> Split:  # three masks; rows that are not usable are in none
     "Part the texts in three. `InputError` for fewer than three different texts, or shares that are no shares."
-    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6: raise InputError(f"shares must be three parts of 1, got {shares!r}")
-    same = pd.factorize(np.array(["\x00".join(rows.tokens[a:b]) for a, b in zip(rows.bounds, rows.bounds[1:])], dtype=object))[0]
+    fair = len(shares) == 3 and min(shares) > 0 and abs(sum(shares) - 1) < 1e-6
+    if not fair: raise InputError(f"shares must be three parts of 1, got {shares!r}")
+    tokens = np.where(rows.usable, rows.tokens, None)  # texts that differ in padding are equal, and one of padding alone is none
+    texts = ["\x00".join(filter(None, tokens[a:b])) or None for a, b in zip(rows.bounds, rows.bounds[1:])]
+    same = pd.factorize(_objects(texts))[0]
     n = same.max() + 1 if len(same) else 0
     if n < 3: raise InputError(f"to learn, to select and to score takes three different texts or more, got {n}")
     place = np.empty(n, int)
