@@ -6,7 +6,7 @@
 __all__ = ['top_examples', 'Split', 'TokenRows', 'clean_tokens', 'rows_from_ids', 'rows_from_store', 'rows_from_strings',
            'rows_from_text', 'rows_from_words', 'split_rows', 'CENTROID_METRICS', 'CentroidFeatures', 'ColumnFeatures']
 
-# %% ../../nbs/51b_evidence.ipynb #c002
+# %% ../../nbs/51b_evidence.ipynb #c003
 import numpy as np
 import pandas as pd
 
@@ -17,7 +17,7 @@ from .token_rows import rows_from_words, split_rows
 from .centroid_features import CENTROID_METRICS, CentroidFeatures
 from .column_features import ColumnFeatures
 
-# %% ../../nbs/51b_evidence.ipynb #c004
+# %% ../../nbs/51b_evidence.ipynb #c005
 def top_examples(
     rows: TokenRows,  # what the rows are
     features,  # CentroidFeatures or ColumnFeatures over the same rows
@@ -31,6 +31,9 @@ def top_examples(
     "Where a feature is most active. Padding and special tokens are never among them."
     if features.n != len(rows): raise InputError(f"there are {len(rows)} rows of tokens and {features.n} of activations")
     if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1: raise InputError(f"k must be an int ≥ 1, got {k!r}")
+    if per_text is not None and per_text < 1: raise InputError(f"per_text must be 1 or more, or None, got {per_text!r}")
+    if where is not None and (np.shape(where) != (len(rows),) or np.asarray(where).dtype != bool):
+        raise InputError(f"where must be {len(rows)} booleans, got {np.asarray(where).dtype} of shape {np.shape(where)}")
     activation = features.activation(id)
     allowed = rows.usable if where is None else rows.usable & where
     if assigned_only: allowed = allowed & features.active(id)
@@ -39,6 +42,6 @@ def top_examples(
     if per_text is not None: found = found[pd.Series(rows.doc[found]).groupby(rows.doc[found]).cumcount().to_numpy() < per_text]
     return [rows.example(int(r), activation, reach, id) for r in found[:k]]
 
-# %% ../../nbs/51b_evidence.ipynb #c011
+# %% ../../nbs/51b_evidence.ipynb #c012
 _all_ = ["Split", "TokenRows", "clean_tokens", "rows_from_ids", "rows_from_store", "rows_from_strings", "rows_from_text",
          "rows_from_words", "split_rows", "CENTROID_METRICS", "CentroidFeatures", "ColumnFeatures"]

@@ -80,8 +80,10 @@ class InterpEvidence:
     @cached_property
     def data_hash(self) -> str:
         "Hash of the rows and of what lies under the features."
-        under = getattr(self.features, "vectors", None)
-        return hash_json([self.rows.hash, self._vectors_hash or ("" if under is None else hash_array(np.asarray(under)))])
+        x = None if self._vectors_hash else getattr(self.features, "vectors", None)
+        if x is None: return hash_json([self.rows.hash, self._vectors_hash or ""])
+        step = max(1, (1 << 22) // max(1, x.shape[1]))  # perhaps a file: a few megabytes at a time
+        return hash_json([self.rows.hash, list(x.shape), [hash_array(x[a:a + step]) for a in range(0, len(x), step)]])
 
     def fingerprint(
         self,
