@@ -81,12 +81,14 @@ class _Making(InterpEvidence):
         llm_client=None,  # who explains; None: the one given at first, else rules
     ) -> CentroidExplanation:  # not scored, not kept: its confidence is nan
         "Make an explanation. Without rows, rules are learned from the examples alone."
-        explainer = self._llm(llm_client)
         if self._features is not None: task = self.task(centroid_id)
         elif examples: task = ExplainTask(centroid_id, [])
         else: raise InputError(self._no_data)
         if examples is not None: task.examples = list(examples)
         if not task.examples: raise InputError("examples is empty: there is nothing to explain by")
+        return await self._explained(task, self._llm(llm_client))
+
+    async def _explained(self, task: ExplainTask, explainer) -> CentroidExplanation:
         if explainer is not None:
             choose = None if self.n_candidates < 2 or self._features is None else lambda e: self._raw(e, explainer.judge)
             made = await explainer.explain(task, choose)
@@ -127,8 +129,9 @@ class _Making(InterpEvidence):
 
     async def _make(self, id: int, k: int, llm_client) -> CentroidExplanation:
         "Generate, measure, and write the figures down."
-        made = await self.generate_explanation(id, self.task(id, k).examples, llm_client)
-        return await self._measured(made, self._llm(llm_client)) if self.score_kinds else made
+        explainer = self._llm(llm_client)
+        made = await self._explained(self.task(id, k), explainer)
+        return await self._measured(made, explainer) if self.score_kinds else made
 
     async def _measured(self, made: CentroidExplanation, explainer) -> CentroidExplanation:
         judge = self._judge(made, explainer)
@@ -219,6 +222,7 @@ class FeatureInterp(_Making):
     ) -> dict[int, CentroidExplanation]:  # the same, with confidence where three or more of one explainer can be compared
         "Confidence of each, calibrated on the others of the same explainer; the cache is told."
         out = dict(explanations)
+        if not any(e.metadata.get("select_score") is not None for e in out.values()): return out
         known = {**self.kept(), **out}  # the more to learn from the better
         for kind in {e.metadata.get("explainer") for e in out.values()} - {"human"}:
             mine = sorted(i for i, e in known.items() if e.metadata.get("explainer") == kind)
