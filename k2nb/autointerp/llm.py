@@ -7,13 +7,13 @@ __all__ = ['in_thread', 'as_client', 'LimitedClient', 'PerLoop', 'gather_limited
            'Reply', 'Usage', 'as_messages', 'as_reply', 'as_text']
 
 # %% ../../nbs/56_llm.ipynb #c003
-import asyncio, contextvars, inspect, threading
+import asyncio, contextvars, functools, inspect, re, threading, types
 from collections.abc import Callable
 from typing import Any
 
 from .llm_limits import LimitedClient, PerLoop, gather_limited
 from .llm_replies import LLMClient, LLMError, MalformedReply, Reply, Usage, as_messages, as_reply, as_text
-from ..core import InputError
+from ..core import InputError, hash_json
 
 # %% ../../nbs/56_llm.ipynb #c004
 _all_ = ["LimitedClient", "PerLoop", "gather_limited", "LLMClient", "LLMError", "MalformedReply", "Reply", "Usage", "as_messages",
@@ -44,11 +44,35 @@ async def in_thread(
     return await done
 
 
+_HIDDEN = re.compile("key|secret|password|header|auth|(?<!max_)token", re.I)  # names of what does not say which model answers
+
+
+def _word(x) -> str: return str(x) if isinstance(x, (str, int, float)) else type(x).__qualname__  # an address would be another in each process
+
+
+def _strings(fn: Callable) -> dict:
+    "The words that a function works with: what is bound to it, its constants, its closure's and its module's. One that asks another model has others."
+    if inspect.ismethod(fn): return {"self": _strings(fn.__self__), "of": _strings(fn.__func__)}
+    if isinstance(fn, functools.partial): return {"args": [_word(v) for v in fn.args], **{k: _word(v) for k, v in fn.keywords.items()}, "of": _strings(fn.func)}
+    code, bound = getattr(fn, "__code__", None) or getattr(getattr(type(fn), "__call__", None), "__code__", None), getattr(fn, "__dict__", {})
+    if code is None: return {k: v for k, v in bound.items() if isinstance(v, str)}
+    cells = {n: c.cell_contents for n, c in zip(code.co_freevars, getattr(fn, "__closure__", None) or ()) if c != types.CellType()}
+    out = {n: getattr(fn, "__globals__", {}).get(n) for n in code.co_names} | dict(enumerate(getattr(fn, "__defaults__", None) or ())) | cells | bound
+    own = [c for c in code.co_consts if isinstance(c, str) and c != fn.__doc__]
+    return {str(n): v for n, v in out.items() if isinstance(v, str)} | {"words": own, "calls": list(code.co_names)}
+
+
+def _told_apart(fn: Callable) -> dict:
+    "Of a function without a name of its own: a hash, so that what a cache has of one is not taken for what another would say."
+    def shown(x): return {k: shown(v) for k, v in x.items() if not _HIDDEN.search(k)} if isinstance(x, dict) else x
+    return {"code": hash_json(shown(_strings(fn)))}
+
+
 class _Adapted:
     "A function, or an object's generate, as a client."
 
-    def __init__(self, fn: Callable, name: str):
-        self.fn, self.identity = fn, {"provider": "callable", "model": name}
+    def __init__(self, fn: Callable, name: str, more: dict | None = None):
+        self.fn, self.identity = fn, {"provider": "callable", "model": name, **(more or {})}
         try: known = {k: p for k, p in inspect.signature(fn).parameters.items() if p.kind is not p.VAR_KEYWORD}
         except (TypeError, ValueError): known = {}  # built-in functions have none
         self._options, self._chat = {"max_tokens", "temperature", "json"} & known.keys(), "messages" in known and "prompt" not in known
@@ -67,7 +91,7 @@ class _Adapted:
 # %% ../../nbs/56_llm.ipynb #c009
 def as_client(
     client,  # an LLMClient; an object with generate(prompt), synchronous or not; or a function from prompt (or messages) to an answer
-    name: str | None = None,  # what to call a function or object that has no model name; caches are keyed by it
+    name: str | None = None,  # what to call a function or object that has no model name; caches are keyed by it. None: by the words in a function
     **limits,  # concurrency, timeout, retries, …, as for `LimitedClient`; a client's own attribute `limits` says what it is used to
 ) -> LimitedClient:  # the same, with limits; a LimitedClient is returned as it is, unless limits are given
     """Make a client of what can answer. A function whose argument is called `messages` is given messages, any other a text; max_tokens,
@@ -81,9 +105,11 @@ def as_client(
         raise InputError(f"as_client takes a client, an object with generate(prompt) or a function from prompt to text, not {client!r:.80}")
     if callable(method):
         if inspect.iscoroutinefunction(method) and _takes_options(method): return LimitedClient(client, **limits)
-        name = name or getattr(client, "model", None) or type(client).__name__
-        return LimitedClient(_Adapted(method, str(name)), **limits)
-    return LimitedClient(_Adapted(client, name or getattr(client, "__qualname__", type(client).__name__)), **limits)
+        own = name or getattr(client, "model", None)
+        return LimitedClient(_Adapted(method, str(own or type(client).__name__), {} if own else _told_apart(client)), **limits)
+    own = getattr(client, "keywords", {}).get("model") if isinstance(client, functools.partial) else None
+    called = name or own or getattr(getattr(client, "func", client), "__qualname__", type(client).__name__)
+    return LimitedClient(_Adapted(client, str(called), {} if name else _told_apart(client)), **limits)
 
 
 def _takes_options(method) -> bool:
