@@ -126,7 +126,7 @@ class TokenRows:
         centroid_id: int | None = None,  # whose example it is
     ) -> ValidationExample:  # with its row and its text's number
         "A row in its window."
-        if len(activation) != len(self): raise InputError(f"activation must have {len(self)} entries, one a row, got {len(activation)}")
+        if len(activation) < len(self): raise InputError(f"activation must have {len(self)} entries, one a row, got {len(activation)}")
         w = self.window(row, reach)
         ids = [] if self.token_ids is None else self.token_ids[w].tolist()
         return ValidationExample(self.text(w), ids, self.tokens[w].tolist(), float(activation[row]), int(row - w.start),
