@@ -66,7 +66,8 @@ class _Making(InterpEvidence):
         contrast = [e for i in near for e in self.top_examples(i, max(2, k // 2))]
         examples = self.top_examples(id, k)
         if not examples:
-            raise InputError(f"{self.features.kind} {id} is active on no token of the texts to learn from: there is nothing to explain it by")
+            raise InputError(f"{self.features.kind} {id} is active on no token of the texts to learn from: "
+                             "there is nothing to explain it by")
         return ExplainTask(id, examples, contrast, counterexamples(self.cache, id))
 
     def _rules(self, id: int):
@@ -124,7 +125,7 @@ class _Making(InterpEvidence):
     def _judge(self, explanation, explainer):
         if explanation.metadata.get("rules"): return self.rule_judge
         if explainer is None:
-            raise InputError(f"the explanation of {explanation.centroid_id} is words alone: judging them takes a language model, llm_client=…")
+            raise InputError(f"explanation {explanation.centroid_id} is words alone: judging them takes a language model, llm_client=…")
         return explainer.judge
 
     async def _make(self, id: int, k: int, llm_client) -> CentroidExplanation:

@@ -34,7 +34,7 @@ _LONGEST = 50_000  # characters of an answer that are looked at; the end counts
 def _said(text: str) -> str:
     "The answer without the thinking before it; thinking that was cut off has no answer after it."
     said = text[-_LONGEST:]
-    end = max((m.end() for m in re.finditer(r"</think(?:ing)?>", said, re.I)), default=0)  # its beginning may be cut, or never have been sent
+    end = max((m.end() for m in re.finditer(r"</think(?:ing)?>", said, re.I)), default=0)  # its beginning may be cut
     return re.sub(r"<think(?:ing)?>.*", " ", said[end:], flags=re.S | re.I).strip()
 
 
@@ -63,7 +63,8 @@ def _number(x) -> float:
     return float(found[1]) / share if share else math.nan
 
 # %% ../../nbs/56f_llm_answers.ipynb #c014
-_DECLINES = re.compile(r"(?:i'?m |i am )?(?:sorry|unable)\b|i (?:can(?:not|'?t| ?not)|won't|don't|do not|could not|couldn't)\b|as an ai\b", re.I)
+_DECLINES = re.compile(r"(?:i'?m |i am )?(?:sorry|unable)\b|i (?:can(?:not|'?t| ?not)|won't|don't|do not|could not|couldn't)\b"
+                       r"|as an ai\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def parse_reading(
         if id not in known: raise MalformedReply(f"centroid {id} is cited, of which nothing was said")
         sure = math.nan if known[id] is None else known[id]
         if figure and not abs(_number(figure.replace(" ", "")) - sure) <= .0151:  # two digits were shown; nan is never near
-            raise MalformedReply(f"centroid {id} is cited with confidence {figure}, and {'has not been measured' if math.isnan(sure) else f'has {sure:.2f}'}")
+            has = "has not been measured" if math.isnan(sure) else f"has {sure:.2f}"
+            raise MalformedReply(f"centroid {id} is cited with confidence {figure}, and {has}")
     if len(said) <= max_chars: return said
     return said[:max_chars - 1].rsplit(None, 1)[0] + "…"
