@@ -174,5 +174,7 @@ def add_revision(
 def _first(entry: Mapping) -> dict:
     "What stood there before anybody edited it, as revision 0."
     explanation = explanation_of(entry)
-    return {"number": 0, "author": entry["origin"], "origin": entry["origin"], "parent": None, "score": None, "accepted": True,
+    try: score = plain(explanation.metadata["scores"]["fuzzing"]["score"])
+    except (KeyError, TypeError): score = None
+    return {"number": 0, "author": entry["origin"], "origin": entry["origin"], "parent": None, "score": score, "accepted": True,
             "time": explanation.timestamp, "note": "", "explanation": plain(explanation)}

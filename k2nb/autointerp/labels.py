@@ -126,7 +126,7 @@ def _tree_labels(tree, labels, words, centroids, max_words: int) -> dict:
     "Node -> name, from the root down."
     _check_words(max_words)
     own = [str(labels.get(i, i)) for i in tree.ids]
-    bags = [list((words or {}).get(i) or _content(name)) for name, i in zip(own, tree.ids)]
+    bags = [[w for w in (words or {}).get(i) or _content(name) if _telling(w)] for name, i in zip(own, tree.ids)]
     share, spelt = _shares(tree, bags), _spelling(bags)
     out, said = dict(enumerate(own)), {}  # said: the words by which a branch and those above it are named
     if tree.children:
@@ -141,6 +141,13 @@ def _tree_labels(tree, labels, words, centroids, max_words: int) -> dict:
         name = _fit([spelt[w] for w in found], max_words, ", ") or _middle(tree, v, own, above, centroids, max_words)
         out[v] = name if name.casefold() != out.get(beside, "").casefold() else f"{_short(name, max_words - 1)} #{v}"
     return out
+
+
+_SCAFFOLD = frozenset("""text piece near late early before after capitalised capital last first second third fourth fifth past token word small letter any
+    beginning ending among one two three inner""".split())  # words by which rules are told, whatever they say
+
+
+def _telling(word: str) -> bool: return _stem(word) not in _SCAFFOLD and (len(word) > 1 or not word.isascii())
 
 
 def _shares(tree, bags) -> dict:

@@ -56,6 +56,7 @@ def _short(text: str, max_words: int) -> str:
 _NAMES = {"word": "{}", "whole": "piece of {}", "previous": "after {}", "next": "before {}", "previous2": "two after {}",
           "next2": "two before {}", "near": "near {}"}
 _LOOKS = {"x": "small letters", "Xx": "capitalised", "X": "capitals", "d": "number"}
+_BOUNDS = {"before_below": "first {} of text", "before_least": "past first {}", "after_below": "last {} of text", "after_least": "before last {}"}
 _COUNTS = ("first", "second", "third", "fourth", "fifth")
 
 
@@ -67,11 +68,10 @@ def _piece(attribute: str, value: str) -> str:
     if attribute.startswith(("prefix", "suffix")): return f"{value}-" if attribute[0] == "p" else f"-{value}"
     if attribute == "shape": return _LOOKS.get(value, f"like {_quoted(value)}")
     if attribute.endswith("_shape"): return f"{'after' if attribute[0] == 'p' else 'before'} {_LOOKS.get(value, _quoted(value))}"
-    if attribute == "from_start": return f"{_COUNTS[int(value)]} in text" if int(value) < 5 else "late in text"
+    if attribute == "from_start": return f"{_COUNTS[int(value)]} in text" if int(value) < 5 else "past first five"
     if attribute == "from_end":
-        return "last in text" if value == "0" else f"{value} before the end" if int(value) < 5 else "early in text"
-    if attribute.startswith(("before_", "after_")):  # few before it are many to come
-        return "early in text" if (attribute[0] == "b") == attribute.endswith("below") else "late in text"
+        return "last in text" if value == "0" else f"{value} before the end" if int(value) < 5 else "before last five"
+    if attribute in _BOUNDS: return _BOUNDS[attribute].format(value)
     return f"{value} piece" if attribute == "piece" else "by text length"
 
 

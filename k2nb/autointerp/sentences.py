@@ -181,6 +181,9 @@ def sentence_reading(
                    unmeasured=tuple((r["token_str"], r["position"]) for r in there if math.isnan(_confidence(r))))
 
 # %% ../../nbs/57a_sentences.ipynb #c015
+def _again(f: Finding, section: int) -> str: return f"Centroid {f.centroid_id}: {_listed(f.tokens, f.positions)}: as under {section}."
+
+
 def _n(count: int, what: str) -> str: return f"{count} {what}{'' if count == 1 else 's'}"
 
 
@@ -192,7 +195,10 @@ def _prose(r: Reading) -> str:
     nothing = [("SYNTACTIC STRUCTURE", r.syntactic, "the form or place of a token"),
                ("SEMANTIC CATEGORIES", r.semantic, "which word it is"),
                ("CONTEXT", r.contextual, "what stands around a token")]
-    parts = {head: list(map(str, found)) or [f"No explanation here rests on {what}."] for head, found, what in nothing}
+    parts, told = {}, {}
+    for head, found, what in nothing:
+        parts[head] = [_again(f, told[f]) if f in told else str(f) for f in found] or [f"No explanation here rests on {what}."]
+        told |= {f: i for f in found if f not in told for i in [len(parts)]}
     parts["CONTEXT"] += words + runs
     if r.other: parts["NOT SORTED"] = ["Of these explanations no rules are known that would tell what they rest on.", *map(str, r.other)]
     parts["CONFIDENCE"] = _certainty(r)
