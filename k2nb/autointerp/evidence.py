@@ -39,8 +39,13 @@ def top_examples(
     if assigned_only: allowed = allowed & features.active(id)
     found = np.flatnonzero(allowed)
     found = found[np.argsort(-activation[found], kind="stable")]
-    if per_text is not None: found = found[pd.Series(rows.doc[found]).groupby(rows.doc[found]).cumcount().to_numpy() < per_text]
-    return [rows.example(int(r), activation, reach, id) for r in found[:k]]
+    taken, of = [], {}  # few are taken, so going through them costs less than counting all
+    for r in found:
+        if len(taken) == k: break
+        if per_text is not None and of.setdefault(rows.doc[r], 0) == per_text: continue
+        of[rows.doc[r]] = of.get(rows.doc[r], 0) + 1
+        taken.append(r)
+    return [rows.example(int(r), activation, reach, id) for r in taken]
 
 # %% ../../nbs/51b_evidence.ipynb #c012
 _all_ = ["Split", "TokenRows", "clean_tokens", "rows_from_ids", "rows_from_store", "rows_from_strings", "rows_from_text",
