@@ -1,9 +1,9 @@
 """How well short rules explain the clusters of real models on real text.
 
-A section of bench/autointerp.py. Words of Universal Dependencies English EWT go through MiniLM and stories260K (a word's vector is the mean over
-its tokens); k-means cuts each layer into 64 clusters; rules are searched on the training sentences and counted on every word of the development
-sentences. Sentences that occur in both are left out of the latter. Layers are counted as in `hidden_states`: layer 3 is the stream after the third
-block. Activations and results are kept in $K2NB_BENCH_CACHE, or a folder of the user's cache.
+A section of bench/autointerp.py. Words of Universal Dependencies English EWT go through MiniLM and stories260K (a word's vector is the
+mean over its tokens); k-means cuts each layer into 64 clusters; rules are searched on the training sentences and counted on every word of
+the development sentences. Sentences that occur in both are left out of the latter. Layers are counted as in `hidden_states`: layer 3 is
+the stream after the third block. Activations and results are kept in $K2NB_BENCH_CACHE, or a folder of the user's cache.
 """
 import importlib.util, os, time
 from concurrent.futures import ProcessPoolExecutor
@@ -101,10 +101,11 @@ def one(job: tuple) -> dict:
         seconds = (time.perf_counter() - begin) / len(rules)
         held, own, sel = (count_tokens(rows, features, rules, w) for w in (dev, learn | select, select))
         deals = [held.shuffled(s) for s in range(20)]
-        t = held.table().assign(train_f1=own.table().f1, select_near=sel.table().near_balanced_accuracy, rules=[len(r.rules) for r in rules.values()],
-                                seconds=seconds, shuffled_f1=np.mean([d.f1 for d in deals], axis=0), shuffled_median=np.median([d.f1.median() for d in deals]),
+        t = held.table().assign(train_f1=own.table().f1, select_near=sel.table().near_balanced_accuracy,
+                                rules=[len(r.rules) for r in rules.values()], phrase=[r.phrase() for r in rules.values()], seconds=seconds,
+                                shuffled_median=np.median([d.f1.median() for d in deals]),
                                 shuffled_ba=np.mean([d.balanced_accuracy.mean() for d in deals]),
-                                shuffled_near=np.mean([d.near_balanced_accuracy.mean() for d in deals]), phrase=[r.phrase() for r in rules.values()])
+                                shuffled_near=np.mean([d.near_balanced_accuracy.mean() for d in deals]))
         with atomic_path(path) as temp: t.to_csv(temp, index=False)
     return dict(zip(("model", "layer", "seed", "explainer"), job)) | {"table": pd.read_csv(path)}
 
@@ -112,12 +113,13 @@ def one(job: tuple) -> dict:
 def figures(runs: list[dict]) -> dict:
     "Medians over clusters, means over seeds."
     ts = [r["table"] for r in runs]
-    mean = lambda f: float(np.mean([f(t) for t in ts]))  # noqa: E731
-    return {"f1": mean(lambda t: t.f1.median()), "p25": mean(lambda t: t.f1.quantile(.25)), "near": mean(lambda t: t.near_balanced_accuracy.median()),
-            "ba": mean(lambda t: t.balanced_accuracy.median()), "gap": mean(lambda t: t.train_f1.median() - t.f1.median()),
-            "shuffled": mean(lambda t: t.shuffled_median.iloc[0]), "shuffled_ba": mean(lambda t: t.shuffled_ba.iloc[0]),
-            "shuffled_near": mean(lambda t: t.shuffled_near.iloc[0]), "rules": mean(lambda t: t.rules.mean()), "seconds": mean(lambda t: t.seconds.iloc[0]),
-            "spread": float(np.std([t.f1.median() for t in ts]))}
+
+    def mean(f): return float(np.mean([f(t) for t in ts]))
+    out = {"f1": mean(lambda t: t.f1.median()), "p25": mean(lambda t: t.f1.quantile(.25)),
+           "ba": mean(lambda t: t.balanced_accuracy.median()),
+           "near": mean(lambda t: t.near_balanced_accuracy.median()), "gap": mean(lambda t: t.train_f1.median() - t.f1.median()),
+           "rules": mean(lambda t: t.rules.mean()), "spread": float(np.std([t.f1.median() for t in ts]))}
+    return out | {c: float(np.mean([t[c].iloc[0] for t in ts])) for c in ("shuffled_median", "shuffled_ba", "shuffled_near", "seconds")}
 
 
 def confidence(runs: list[dict]) -> dict:
@@ -141,25 +143,32 @@ def run(
         for r in pool.map(one, jobs):
             runs.append(r)
             print(f"{r['model']} {r['layer']} seed {r['seed']} {r['explainer']}: median F1 {r['table'].f1.median():.3f}", flush=True)
+    return _text(runs, n, seeds, time.perf_counter() - begin)
+
+
+def _text(runs: list[dict], n: int | None, seeds: int, seconds: float) -> str:
+    "Tables and what they say."
     def of(m, l, e): return [r for r in runs if (r["model"], r["layer"], r["explainer"]) == (m, l, e)]
     main, control, others = [], [], []
     for m, l in PLACES:
         f, c = figures(of(m, l, "rules")), confidence(of(m, l, "rules"))
         aims = " / ".join(f"{x:.2f}" for x in FLOORS[m, l]) if (m, l) in FLOORS else ""
-        main.append([f"{m}, layer {l} of {BLOCKS[m]}", f"**{f['f1']:.2f}** ± {f['spread']:.2f}", aims, f"{f['p25']:.2f}", f"{f['near']:.2f}", f"{f['ba']:.2f}",
-                     f"{f['rules']:.1f}", f"{f['seconds']:.1f} s"])
-        control.append([f"{m}, layer {l}", f"{f['gap']:+.3f}", f"{f['shuffled']:.3f}", f"{f['shuffled_ba']:.3f}", f"{f['shuffled_near']:.3f}",
-                        f"{c['mae']:.3f}", f"{c['ece']:.3f}"])
-        each = [figures([{"table": t[t.centroid_id % PART == 0]} for t in (r["table"] for r in of(m, l, e) if r["seed"] == 0)]) for e in EXPLAINERS]
+        main.append([f"{m}, layer {l} of {BLOCKS[m]}", f"**{f['f1']:.2f}** ± {f['spread']:.2f}", aims, f"{f['p25']:.2f}",
+                     f"{f['near']:.2f}", f"{f['ba']:.2f}", f"{f['rules']:.1f}", f"{f['seconds']:.1f} s"])
+        control.append([f"{m}, layer {l}", f"{f['gap']:+.3f}", f"{f['shuffled_median']:.3f}", f"{f['shuffled_ba']:.3f}",
+                        f"{f['shuffled_near']:.3f}", f"{c['mae']:.3f}", f"{c['ece']:.3f}"])
+        each = [figures([{"table": t[t.centroid_id % PART == 0]} for t in (r["table"] for r in of(m, l, e) if r["seed"] == 0)])
+                for e in EXPLAINERS]
         others.append([f"{m}, layer {l}", *(f"{x['f1']:.2f} / {x['near']:.2f}" for x in each)])
     return "\n\n".join([
-        f"{K if n is None else 8} clusters a layer, words of {'all' if n is None else n} sentences. F1 and balanced accuracy on the words of the development sentences: medians over "
-        f"clusters, means over {seeds} seeds of k-means (± standard deviation); *near*: balanced accuracy among the words of a cluster and its three "
-        f"nearest; *seconds*: for one cluster, two processes at a time. All clusters of all layers in {time.perf_counter() - begin:.0f} s (0 where results were kept).",
+        f"{K if n is None else 8} clusters a layer, words of {n or 'all'} sentences. F1 and balanced accuracy on the words of the "
+        f"development sentences: medians over clusters, means over {seeds} seeds of k-means (± standard deviation); *near*: balanced "
+        "accuracy among the words of a cluster and its three nearest; *time*: for one cluster, two processes at a time. "
+        f"{seconds:.0f} s in all, less where results were kept.",
         table(["rules, ten at most", "median F1", "floor / aim", "p25", "near", "balanced accuracy", "rules", "time"], main),
-        "Controls: *train − dev* is the difference of the medians of F1; *shuffled*: explanations dealt out anew, twenty times (their chance is 1/K for F1 and .50 for both "
-        "balanced accuracies); *confidence*: balanced accuracy against near clusters, foretold from the select sentences and calibrated on other clusters: mean "
-        "error of a single cluster, and in bins.",
+        "Controls: *train − dev* is the difference of the medians of F1; *shuffled*: explanations dealt out anew, twenty times (their "
+        "chance is 1/K for F1 and .50 for both balanced accuracies); *confidence*: balanced accuracy against near clusters, foretold from the select "
+        "sentences and calibrated on other clusters: mean error of a single cluster, and in bins.",
         table(["", "train − dev", "shuffled F1", "shuffled", "shuffled, near", "confidence: mean error", "in bins"], control),
         f"What else was tried, on every {PART}th cluster of the first seed, F1 / near:",
         table(["", *EXPLAINERS], others)])
