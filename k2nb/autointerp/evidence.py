@@ -8,7 +8,6 @@ __all__ = ['top_examples', 'Split', 'TokenRows', 'clean_tokens', 'rows_from_ids'
 
 # %% ../../nbs/51b_evidence.ipynb #c003
 import numpy as np
-import pandas as pd
 
 from ..core import InputError
 from .records import ValidationExample
@@ -47,6 +46,6 @@ def top_examples(
         taken.append(r)
     return [rows.example(int(r), activation, reach, id) for r in taken]
 
-# %% ../../nbs/51b_evidence.ipynb #c012
+# %% ../../nbs/51b_evidence.ipynb #c013
 _all_ = ["Split", "TokenRows", "clean_tokens", "rows_from_ids", "rows_from_store", "rows_from_strings", "rows_from_text",
          "rows_from_words", "split_rows", "CENTROID_METRICS", "CentroidFeatures", "ColumnFeatures"]

@@ -35,6 +35,12 @@ def _from_examples(examples: Sequence[ValidationExample]):
     return RuleExplainer(rows, rows.usable, min_count=2).explain(active)
 
 
+def _scored(explanation: CentroidExplanation) -> set:
+    "Kinds of score that it has; one that is missing because the judge failed does not count."
+    def lost(f): return f.get("failures") and (f.get("score") is None or np.isnan(f["score"]))
+    return {kind for kind, f in (explanation.metadata.get("scores") or {}).items() if not lost(f)}
+
+
 class _Making(InterpEvidence):
     "How one explanation comes about."
 
@@ -157,7 +163,7 @@ class _Making(InterpEvidence):
         explainer = self._llm(llm_client)
         who = self._identity(explainer, int(k))
         found = await self.cache.get_or_make(id, lambda: self._make(id, int(k), llm_client), force_regenerate, who)
-        if set(self.score_kinds) <= set(found.metadata.get("scores") or ()) or found.metadata.get("explainer") == "human": return found
+        if set(self.score_kinds) <= _scored(found) or found.metadata.get("explainer") == "human": return found
         if not (found.metadata.get("rules") or explainer): return found  # made without scores, by a language model that is not here
         self.cache.set(found := await self._measured(found, explainer), explainer=who)
         return found

@@ -143,8 +143,8 @@ def _tree_labels(tree, labels, words, centroids, max_words: int) -> dict:
     return out
 
 
-_SCAFFOLD = frozenset("""text piece near late early before after capitalised capital last first second third fourth fifth past token word small letter any
-    beginning ending among one two three inner""".split())  # words by which rules are told, whatever they say
+_SCAFFOLD = frozenset("""text piece near late early before after capitalised capital last first second third fourth fifth past token word
+    small letter any beginning ending among one two three inner""".split())  # words by which rules are told, whatever they say
 
 
 def _telling(word: str) -> bool: return _stem(word) not in _SCAFFOLD and (len(word) > 1 or not word.isascii())

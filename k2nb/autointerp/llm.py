@@ -47,17 +47,21 @@ async def in_thread(
 _HIDDEN = re.compile("key|secret|password|header|auth|(?<!max_)token", re.I)  # names of what does not say which model answers
 
 
-def _word(x) -> str: return str(x) if isinstance(x, (str, int, float)) else type(x).__qualname__  # an address would be another in each process
+def _word(x) -> str:
+    return str(x) if isinstance(x, (str, int, float)) else type(x).__qualname__  # an address would be another in each process
 
 
 def _strings(fn: Callable) -> dict:
-    "The words that a function works with: what is bound to it, its constants, its closure's and its module's. One that asks another model has others."
+    "The words that a function works with: bound to it, its constants, its closure's, its module's. One that asks another model has others."
     if inspect.ismethod(fn): return {"self": _strings(fn.__self__), "of": _strings(fn.__func__)}
-    if isinstance(fn, functools.partial): return {"args": [_word(v) for v in fn.args], **{k: _word(v) for k, v in fn.keywords.items()}, "of": _strings(fn.func)}
-    code, bound = getattr(fn, "__code__", None) or getattr(getattr(type(fn), "__call__", None), "__code__", None), getattr(fn, "__dict__", {})
+    if isinstance(fn, functools.partial):
+        return {"args": [_word(v) for v in fn.args], **{k: _word(v) for k, v in fn.keywords.items()}, "of": _strings(fn.func)}
+    bound = getattr(fn, "__dict__", {})
+    code = getattr(fn, "__code__", None) or getattr(type(fn).__call__, "__code__", None)
     if code is None: return {k: v for k, v in bound.items() if isinstance(v, str)}
     cells = {n: c.cell_contents for n, c in zip(code.co_freevars, getattr(fn, "__closure__", None) or ()) if c != types.CellType()}
-    out = {n: getattr(fn, "__globals__", {}).get(n) for n in code.co_names} | dict(enumerate(getattr(fn, "__defaults__", None) or ())) | cells | bound
+    out = {n: getattr(fn, "__globals__", {}).get(n) for n in code.co_names} | cells | bound
+    out |= dict(enumerate(getattr(fn, "__defaults__", None) or ()))
     own = [c for c in code.co_consts if isinstance(c, str) and c != fn.__doc__]
     return {str(n): v for n, v in out.items() if isinstance(v, str)} | {"words": own, "calls": list(code.co_names)}
 
@@ -91,7 +95,7 @@ class _Adapted:
 # %% ../../nbs/56_llm.ipynb #c009
 def as_client(
     client,  # an LLMClient; an object with generate(prompt), synchronous or not; or a function from prompt (or messages) to an answer
-    name: str | None = None,  # what to call a function or object that has no model name; caches are keyed by it. None: by the words in a function
+    name: str | None = None,  # name of what has no model name; caches are keyed by it. None: by the words in a function
     **limits,  # concurrency, timeout, retries, …, as for `LimitedClient`; a client's own attribute `limits` says what it is used to
 ) -> LimitedClient:  # the same, with limits; a LimitedClient is returned as it is, unless limits are given
     """Make a client of what can answer. A function whose argument is called `messages` is given messages, any other a text; max_tokens,

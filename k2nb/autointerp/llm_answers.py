@@ -21,7 +21,9 @@ def plain_line(
     max_chars: int | None = None,  # longer ones are cut after a word; None: not
 ) -> str:  # one line
     "A text in one line, without control, format and private characters, such as those that turn the direction of writing."
-    text = "".join(" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+    if not (text.isascii() and text.isprintable()):  # which most tokens are: prompts are made of thousands
+        seen = (c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Cn"))
+        text = "".join(" " if c.isspace() else c for c in seen)
     text = " ".join(text.split())
     if max_chars is None or len(text) <= max_chars: return text
     cut = text[:max_chars - 1]

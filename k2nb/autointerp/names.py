@@ -56,7 +56,8 @@ def _short(text: str, max_words: int) -> str:
 _NAMES = {"word": "{}", "whole": "piece of {}", "previous": "after {}", "next": "before {}", "previous2": "two after {}",
           "next2": "two before {}", "near": "near {}"}
 _LOOKS = {"x": "small letters", "Xx": "capitalised", "X": "capitals", "d": "number"}
-_BOUNDS = {"before_below": "first {} of text", "before_least": "past first {}", "after_below": "last {} of text", "after_least": "before last {}"}
+_BOUNDS = {"before_below": "first {} of text", "before_least": "past first {}", "after_below": "last {} of text",
+           "after_least": "before last {}"}
 _COUNTS = ("first", "second", "third", "fourth", "fifth")
 
 
