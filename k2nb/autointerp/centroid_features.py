@@ -97,6 +97,14 @@ class _Features:
         "How active one is on each of the own rows."
         return self._column(self.check_id(id))
 
+    def at(
+        self,
+        id: int,  # which
+        rows: np.ndarray,  # (m,) row numbers
+    ) -> np.ndarray:  # (m,) float32
+        "`activation` on some of the own rows; where they are few, nothing is computed for the others."
+        return self.activation(id)[rows]
+
     @cached_property
     def _counted(self): return self._count()
 
@@ -178,6 +186,14 @@ class CentroidFeatures(_Features):
         if self.metric == "dot": return x @ c
         if self.metric == "cosine": return _unit(x) @ (c / max(np.linalg.norm(c), 1e-30))
         return -np.linalg.norm(x - c, axis=1)
+
+    def at(
+        self,
+        id: int,  # which centroid
+        rows: np.ndarray,  # (m,) row numbers
+    ) -> np.ndarray:  # (m,) float32
+        "`activation` on some of the own rows; nothing is computed for the others."
+        return self.activations(self.vectors[rows], id)
 
     def _compute(self, id): return self.activations(self.vectors, id)
 

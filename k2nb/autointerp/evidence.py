@@ -33,17 +33,19 @@ def top_examples(
     if per_text is not None and per_text < 1: raise InputError(f"per_text must be 1 or more, or None, got {per_text!r}")
     if where is not None and (np.shape(where) != (len(rows),) or np.asarray(where).dtype != bool):
         raise InputError(f"where must be {len(rows)} booleans, got {np.asarray(where).dtype} of shape {np.shape(where)}")
-    activation = features.activation(id)
     allowed = rows.usable if where is None else rows.usable & where
     if assigned_only: allowed = allowed & features.active(id)
     found = np.flatnonzero(allowed)
-    found = found[np.argsort(-activation[found], kind="stable")]
+    found = found[np.argsort(-features.at(id, found), kind="stable")]
     taken, of = [], {}  # few are taken, so going through them costs less than counting all
     for r in found:
         if len(taken) == k: break
         if per_text is not None and of.setdefault(rows.doc[r], 0) == per_text: continue
         of[rows.doc[r]] = of.get(rows.doc[r], 0) + 1
         taken.append(r)
+    around = np.concatenate([np.arange(w.start, w.stop) for w in (rows.window(int(r), reach) for r in taken)] or [found])
+    activation = np.zeros(len(rows), np.float32)
+    activation[around] = features.at(id, around)
     return [rows.example(int(r), activation, reach, id) for r in taken]
 
 # %% ../../nbs/51b_evidence.ipynb #c013
