@@ -24,7 +24,8 @@ from .token_rows import TokenRows
 
 # %% ../../nbs/52_hypotheses.ipynb #c005
 # so many letters of the beginning and of the end are looked at; of equals the longer is taken
-PREFIXES, SUFFIXES = (4, 3, 2, 1), (4, 3, 2, 1)
+PREFIXES = (4, 3, 2, 1)  # so many letters of the beginning are looked at; of equals the longer is taken
+SUFFIXES = (4, 3, 2, 1)  # likewise of the end
 
 
 @lru_cache(1 << 16)
@@ -43,7 +44,8 @@ def _letters(word: str) -> dict[str, str]:
 
 # %% ../../nbs/52_hypotheses.ipynb #c009
 NEAR = 12  # tokens on either side that count as near
-START, END = "START", "END"  # what stands before the first token of a text and after the last; no token in small letters reads so
+START = "START"  # what stands before the first token of a text; no token in small letters reads so
+END = "END"  # likewise after the last
 _PLACES = 5  # places from an end of the text that have a value of their own; those beyond share one
 _SIZES = (1, 2, 3, 4, 5, 8, 13, 25)  # where classes of text lengths begin
 _BOUNDS = (1, 2, 3, 5, 8, 13, 20)  # numbers of tokens that count as many or few
