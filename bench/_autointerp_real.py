@@ -167,8 +167,8 @@ def _text(runs: list[dict], n: int | None, seeds: int, seconds: float) -> str:
         f"{seconds:.0f} s in all, less where results were kept.",
         table(["rules, ten at most", "median F1", "floor / aim", "p25", "near", "balanced accuracy", "rules", "time"], main),
         "Controls: *train − dev* is the difference of the medians of F1; *shuffled*: explanations dealt out anew, twenty times (their "
-        "chance is 1/K for F1 and .50 for both balanced accuracies); *confidence*: balanced accuracy against near clusters, foretold from the "
-        "select sentences and calibrated on other clusters: mean error of a single cluster, and in bins.",
+        "chance is 1/K for F1 and .50 for both balanced accuracies); *confidence*: balanced accuracy against near clusters, foretold from "
+        "the select sentences and calibrated on other clusters: mean error of a single cluster, and in bins.",
         table(["", "train − dev", "shuffled F1", "shuffled", "shuffled, near", "confidence: mean error", "in bins"], control),
         f"What else was tried, on every {PART}th cluster of the first seed, F1 / near:",
         table(["", *EXPLAINERS], others)])
