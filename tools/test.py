@@ -213,6 +213,7 @@ def main():
         args = ap.parse_args()  # from here on this is a fork, and its arguments are a child's
     if args.child: return child(ROOT / args.child, args.flags, args.result)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that the children are ended too
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and tests of Ctrl-C would inherit that
     jobs, began = chosen(args.notebooks), time.time()
     if not jobs: sys.exit("there are no notebooks under nbs/")
     # cells that carry a flag are not executed for the site
