@@ -55,6 +55,7 @@ class _Facts:
     family: Family  # where its parts are; of an encoder–decoder both sides
     side: str | None = None  # of an encoder–decoder "encoder" or "decoder": the side that is read; None for every other model
     processor: Any = None  # its image processor, None where there is none
+    whole: Any = None  # the same model with its language-model head, where it was wrapped or loaded with one
 
     @property
     def layout(self) -> Family:
@@ -228,6 +229,10 @@ def choose_side(
     return replace(lm, side=side)
 
 # %% ../nbs/02a_loaded.ipynb #c011
+def _with_head(model, base):
+    return model if model is not base and getattr(model, "get_output_embeddings", lambda: None)() is not None else None
+
+
 def wrap_model(
     model,  # a transformers model, with or without head; left as it is
     tokenizer=None,  # its tokenizer; left as it is. None: activations can still be captured from token ids
@@ -242,6 +247,6 @@ def wrap_model(
     base, name = getattr(model, "base_model", model), name or getattr(config, "_name_or_path", "") or type(model).__name__
     unknown = family is None and config.model_type not in FAMILIES
     row = discover_family(base) if unknown else find_family(config, family)
-    lm = choose_side(LoadedModel(name, base, tokenizer, row, processor=processor), side)
+    lm = choose_side(LoadedModel(name, base, tokenizer, row, processor=processor, whole=_with_head(model, base)), side)
     _check_layout(lm)
     return lm

@@ -97,12 +97,14 @@ def _reads_images(config, row: Family | None) -> bool:
     return hasattr(config, "image_size") and not hasattr(config.get_text_config(), "vocab_size")
 
 
-def _load_weights(source: str, name: str, is_folder: bool, how: dict) -> tuple:
-    "(model, names of weights that the files do not have, or have in another shape)"
-    from transformers import AutoModel
+def _load_weights(source: str, name: str, is_folder: bool, how: dict, head: bool) -> tuple:
+    "(model, names of weights that the files do not have, or have in another shape; as the model without head calls them)"
+    from transformers import AutoModel, AutoModelForCausalLM
     how = how | {"output_loading_info": True, "ignore_mismatched_sizes": True}  # misfits are told, and refused
-    with _loading("the model", name, is_folder): model, info = AutoModel.from_pretrained(source, **how)
-    return model, sorted({str(k[0] if isinstance(k, tuple) else k) for what in ("missing_keys", "mismatched_keys") for k in info[what]})
+    auto = AutoModelForCausalLM if head else AutoModel
+    with _loading("the model", name, is_folder): model, info = auto.from_pretrained(source, **how)
+    lost = {str(k[0] if isinstance(k, tuple) else k) for what in ("missing_keys", "mismatched_keys") for k in info[what]}
+    return model, sorted(k.removeprefix(f"{model.base_model_prefix}.") for k in lost)
 
 
 def _check_whole(lm: LoadedModel, lost: list) -> None:
@@ -121,8 +123,9 @@ def load_model(
     local_files_only: bool = False,  # True: nothing is downloaded
     family: Family | None = None,  # where the parts are; None: looked up by the configuration's model_type, or found by structure
     side: str | None = None,  # of an encoder–decoder, "encoder" (also None) or "decoder"
+    head: bool = False,  # True: with its language-model head, as `.whole`; only causal language models have one that fits
 ) -> LoadedModel:  # in evaluation mode, its weights without gradients
-    "A model without its head, and its tokenizer or image processor. Code in a checkpoint is never run. What is missing or unknown raises."
+    "A model, with or without its head, and its tokenizer or image processor. Code in a checkpoint is never run. What is missing or unknown raises."
     from transformers import AutoConfig
     if not isinstance(name_or_path, (str, Path)): raise InputError(f"name_or_path must be a name or a path, got {name_or_path!r}")
     name, dtype, device = str(name_or_path), _dtype(dtype), choose_device(device)
@@ -135,7 +138,7 @@ def load_model(
     if side is not None and row is not None: pick_side(row, side, name)  # before the weights are fetched
     kind, load = ("processor", _load_processor) if _reads_images(config, row) else ("tokenizer", _load_tokenizer)
     reader = load(source, name, is_folder, how)
-    model, lost = _load_weights(source, name, is_folder, how | {"config": config, "dtype": dtype})
+    model, lost = _load_weights(source, name, is_folder, how | {"config": config, "dtype": dtype}, head)
     lm = wrap_model(model.to(device).eval().requires_grad_(False), name=name, family=family, side=side, **{kind: reader})
     _check_whole(lm, lost)
     return lm
