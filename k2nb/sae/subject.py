@@ -159,7 +159,8 @@ class _Words:
         if sae.d_model != self.d_model:
             raise InputError(f"the SAE {sae.name!r} reads vectors of width {sae.d_model}, and {self.name} has d_model {self.d_model}: "
                              "it belongs to another model or another part")
-        if sae.layer is None and sae.part != "emb": raise InputError(f"the SAE {sae.name!r} does not say which layer it reads; set its layer")
+        if sae.layer is None and sae.part != "emb":
+            raise InputError(f"the SAE {sae.name!r} does not say which layer it reads; set its layer")
         if sae.layer is not None and not 0 <= sae.layer < self.n_layers:
             raise InputError(f"the SAE {sae.name!r} reads layer {sae.layer}, and {self.name} has layers 0 to {self.n_layers - 1}")
         return sae.layer, sae.part
@@ -224,7 +225,7 @@ class Subject(_Words):
         self,
         ids: torch.Tensor | None = None,  # (B, T) token ids, the begin token first
         embeds: torch.Tensor | None = None,  # (B, T, d) input embeddings in their place, the begin token's first
-        mask: torch.Tensor | None = None,  # (B, T) bool, False at padding, which stands on the right; nobody looks back at it, so it may be left out
+        mask: torch.Tensor | None = None,  # (B, T) bool, False at padding on the right; nobody looks back at it, so it may be left out
         at: tuple[int | None, str] | None = None,  # (layer, part), or (None, "emb") for the input embeddings
         edit: Callable[[torch.Tensor], torch.Tensor] | None = None,  # what the stream at `at` becomes for all that follows
         logits: bool = True,  # False: the forward ends at `at`
@@ -250,8 +251,10 @@ class Subject(_Words):
 
     def _check_ids(self, ids) -> None:
         if not isinstance(ids, torch.Tensor) or ids.ndim != 2 or not ids.numel() or ids.is_floating_point():
-            raise InputError(f"ids must be a (batch, tokens) tensor of integers, got {tuple(getattr(ids, 'shape', ()))} {type(ids).__name__}")
-        if self.context and ids.shape[1] > self.context: raise InputError(f"rows of {ids.shape[1]} tokens; {self.name} reads {self.context}")
+            shape = tuple(getattr(ids, "shape", ()))
+            raise InputError(f"ids must be a (batch, tokens) tensor of integers, got {shape} {type(ids).__name__}")
+        if self.context and ids.shape[1] > self.context:
+            raise InputError(f"rows of {ids.shape[1]} tokens; {self.name} reads {self.context}")
         if ids.min() < 0 or ids.max() >= self.vocabulary:
             raise InputError(f"ids must lie in 0 to {self.vocabulary - 1}, got {int(ids.min())} to {int(ids.max())}")
 
@@ -290,7 +293,8 @@ def as_subject(
     if hasattr(model, "run_with_hooks") and hasattr(model, "cfg"):
         from k2nb.sae.lens_models import LensSubject
         return LensSubject(model)
-    if not hasattr(model, "get_output_embeddings"): raise InputError(f"{type(model).__name__} is no language model; give a name, a folder, or a model with its tokenizer")
+    if not hasattr(model, "get_output_embeddings"):
+        raise InputError(f"{type(model).__name__} is no language model; give a name, a folder, or a model with its tokenizer")
     return Subject(wrap_model(model.eval(), tokenizer))
 
 # %% ../../nbs/41b_subject.ipynb #c027
@@ -301,8 +305,9 @@ def iter_activations(
     batch_size: int = 32,  # texts a batch
     max_tokens: int | None = None,  # longer texts are cut
     show: bool = False,  # a progress bar
-) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:  # (indices of texts, ids (B, T), mask (B, T), activations (B, T, F))
-    "True activations of every feature at every token, batch by batch; `mask` is True at tokens that count. Raises `InputError` for an SAE of another model."
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:  # (indices of texts, ids (B, T), mask (B, T), acts (B, T, F))
+    """True activations of every feature at every token, batch by batch; `mask` is True at tokens that count.
+    Raises `InputError` for an SAE of another model."""
     at = subject.check_sae(sae)
     if isinstance(texts, str) or not len(texts): raise InputError("texts must be a list of at least one text")
     if batch_size < 1: raise InputError(f"batch_size must be at least 1, got {batch_size}")
