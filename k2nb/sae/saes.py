@@ -13,33 +13,36 @@ from pathlib import Path
 
 import torch
 
-from ..core import (InputError, MissingFileError, UnknownNameError, check_choice, choose_device, hash_array, hash_json, load_tensors, read_json,
+from ..core import (InputError, UnknownNameError, check_choice, choose_device, hash_array, hash_json, load_tensors, read_json,
                        save_tensors, torch_rng, write_json)
 
 # %% ../../nbs/41_saes.ipynb #c006
 # what an SAE may be made of; a batch-top-k SAE is a jumprelu one when it is saved, and so is a gated one
 SAE_KINDS = ("standard", "jumprelu", "topk")
 _HOOKS = {"rs": "hook_resid_post", "attn": "hook_attn_out", "mlp": "hook_mlp_out"}
+_EMBEDDINGS = "hook_embed"
 
 
 def hook_name(
-    layer: int | None,  # the block, counted from 0
-    part: str = "rs",  # "rs", "attn" or "mlp"
+    layer: int | None,  # the block, counted from 0; None for the embeddings
+    part: str = "rs",  # "rs", "attn", "mlp" or "emb"
 ) -> str | None:  # as in "blocks.3.hook_resid_post"; None where there is no such name
     "TransformerLens' name of a place."
+    if part == "emb": return _EMBEDDINGS
     return f"blocks.{layer}.{_HOOKS[part]}" if layer is not None and part in _HOOKS else None
 
 
 def hook_place(
     name: str,  # as in "blocks.3.hook_resid_post"
-) -> tuple[int, str]:  # layer, part
+) -> tuple[int | None, str]:  # layer (None for the embeddings), part
     "The place that a hook's name means. The stream before block i is the stream after block i − 1."
+    if name == _EMBEDDINGS: return None, "emb"
     pieces = str(name).split(".")
     parts = {hook: part for part, hook in _HOOKS.items()} | {"hook_resid_pre": "rs"}
     if len(pieces) != 3 or pieces[0] != "blocks" or not pieces[1].isdecimal() or pieces[2] not in parts:
         raise UnknownNameError(f"{name!r} is no place that can be read here; 'blocks.<layer>.<hook>' is, with one of {', '.join(parts)}")
     layer = int(pieces[1]) - (pieces[2] == "hook_resid_pre")
-    if layer < 0: raise UnknownNameError(f"{name!r} is the stream before the first block, which is no block's; SAEs of it are not read here")
+    if layer < 0: raise UnknownNameError(f"{name!r} is the stream before the first block, which is no block's: not read here")
     return layer, parts[pieces[2]]
 
 # %% ../../nbs/41_saes.ipynb #c009
@@ -59,16 +62,19 @@ def _check_shapes(tensors: dict) -> None:
     for name, want in {"b_enc": (n,), "W_dec": (n, d), "b_dec": (d,), "threshold": (n,)}.items():
         have = tuple(tensors[name].shape) if name in tensors else want
         if have == want: continue
-        turn = f". W_enc is (d_model, features) and W_dec (features, d_model): turn {name} round?" if have == want[::-1] and len(want) == 2 else ""
+        turned = len(want) == 2 and have == want[::-1]
+        turn = f". W_enc is (d_model, features) and W_dec (features, d_model): turn {name} round?" if turned else ""
         raise InputError(f"{name} has the shape {have}, and with W_enc {tuple(W.shape)} it must be {want}{turn}")
 
 
 def _check_kind(kind: str, threshold, k, n: int) -> None:
     "What the kind needs is there, and what it has no use for is not."
     check_choice(kind, SAE_KINDS, "kind of SAE")
-    if (kind == "jumprelu") != (threshold is not None): raise InputError(f"a threshold belongs to kind 'jumprelu' and to no other; kind is {kind!r}")
+    if (kind == "jumprelu") != (threshold is not None):
+        raise InputError(f"a threshold belongs to kind 'jumprelu' and to no other; kind is {kind!r}")
     if (kind == "topk") != (k is not None): raise InputError(f"k belongs to kind 'topk' and to no other; kind is {kind!r}, k {k!r}")
-    if k is not None and (not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= n): raise InputError(f"k must be an int from 1 to {n}, got {k!r}")
+    if k is None: return
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= n: raise InputError(f"k must be an int from 1 to {n}, got {k!r}")
 
 # %% ../../nbs/41_saes.ipynb #c011
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,7 +137,8 @@ class SparseAutoencoder(_Tensors):
     @cached_property
     def hash(self) -> str:
         "32 hex digits of its tensors and of all that changes what it computes."
-        return hash_json([{n: hash_array(x) for n, x in self.tensors.items()}, {n: x for n, x in self.settings.items() if n != "name"}])
+        settings = {n: x for n, x in self.settings.items() if n != "name"}
+        return hash_json([{n: hash_array(x) for n, x in self.tensors.items()}, settings])
 
     def pre(
         self,
@@ -165,7 +172,7 @@ class SparseAutoencoder(_Tensors):
         self,
         pre: torch.Tensor,  # (..., F) pre-activations
     ) -> torch.Tensor:  # to be compared with pre: (), (F,) or, for topk, (..., F)
-        "What a feature's pre-activation has to pass to fire there: never less than 0, and for topk the k-th largest of the other features'."
+        "What a pre-activation has to pass to fire there: never less than 0, and for topk the k-th largest of the other features'."
         if self.kind == "jumprelu": return self.threshold.clamp(min=0)
         if self.kind == "standard" or self.k == self.n_features: return pre.new_zeros(())
         top = pre.topk(self.k + 1, dim=-1).values
@@ -231,8 +238,9 @@ class SparseAutoencoder(_Tensors):
         return x - self.b_dec if self.subtract_b_dec else x
 
     def __repr__(self):
-        how = {"topk": f" (k = {self.k})"}.get(self.kind, "")
-        return f"SparseAutoencoder({self.name}: {self.n_features:,} features of {self.d_model} numbers, {self.kind}{how}, at {self.hook or self.part})"
+        kind = f"topk with k = {self.k}" if self.kind == "topk" else self.kind
+        size = f"{self.n_features:,} features of {self.d_model} numbers"
+        return f"SparseAutoencoder({self.name}: {size}, {kind}, at {self.hook or self.part})"
 
 # %% ../../nbs/41_saes.ipynb #c014
 def random_sae(
