@@ -100,7 +100,7 @@ def _releases() -> dict:
 
 def _nearest(name: str, names, what: str) -> str:
     close = difflib.get_close_matches(name, names, n=5, cutoff=.4) or sorted(names)[:5]
-    return f"{name!r} is no {what}. Nearest: {', '.join(map(repr, close))}, of {len(names)}"
+    return f"{name!r} is no {what}. Nearest: {', '.join(map(repr, close))}"
 
 
 def _check_release(release: str, sae_id: str | None) -> tuple[str, str]:
