@@ -89,13 +89,14 @@ _FIRST = {
 # %% ../../nbs/47_settings.ipynb #c013
 _DATA = {
     "data.corpus": Setting("planted", kind=object, help="'planted', a txt|jsonl|csv|parquet file, a data set on the hub, or texts"),
-    "data.split": Setting("train", "the part of the corpus, where it has parts"),
+    "data.split": Setting(None, "the part of a data set on the hub; None: train", kind=str, none=True),
+    "data.text_column": Setting("text", "the column that holds the texts, of a table or data set"),
     "data.n_prompts": Setting(256, "how many prompts to read", 2),
     "data.min_prompt_length": Setting(5, "tokens a prompt must have", 1),
     "data.max_prompt_length": Setting(100, "tokens kept of a longer prompt", 2),
     "data.batch_size": Setting(32, "prompts run through the model at a time; changes memory and speed, not results", 1),
     "data.pooling": Setting("max", "a prompt's greatest or mean activation; or a row for every token", choices=("max", "mean", "token")),
-    "data.top_k": Setting(20, "top examples kept of each feature", 1),
+    "data.top_k": Setting(32, "top examples kept of each feature", 1),
     "data.random_state": Setting(0, "seed of the draw of prompts", 0),
     "data.cache_data": Setting(True, "write what each stage made to cache_dir"),
     "data.cache_dir": Setting("feature_cache", "the cache's folder"),
