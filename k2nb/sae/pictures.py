@@ -214,7 +214,7 @@ def plot_cluster_heatmap(
 
 def _heatmap(cells, texts, named, by, ax, title):
     widest = max(map(len, texts))
-    ax = _axes(ax, 1.6 + .062 * widest + min(8, max(2, (.3 if by == "cluster" else .12) * cells.shape[1])), 1 + .15 * len(cells))
+    ax = _axes(ax, 1.6 + .062 * widest + min(8, max(2, (.3 if by == "cluster" else .12) * cells.shape[1])), 1 + .15 * max(8, len(cells)))
     image = ax.imshow(cells, cmap=_ramp(), vmin=0, vmax=max(cells.max(), 1e-12), aspect="auto", interpolation="nearest")
     ax.set_yticks(range(len(texts)), texts, size=7, parse_math=False)
     edges = np.flatnonzero(np.array(named[1:]) != np.array(named[:-1])) + .5
@@ -225,7 +225,7 @@ def _heatmap(cells, texts, named, by, ax, title):
     ax.set_xticks(ticks, words, size=7, rotation=90 if max(map(len, words)) > 3 else 0, parse_math=False)
     bar = ax.figure.colorbar(image, ax=ax, fraction=.04, pad=.02)
     bar.ax.tick_params(labelsize=7)
-    bar.set_label("share of the maximum" + (", mean over features" if by == "cluster" else ""), size=8)
+    bar.set_label(("mean " if by == "cluster" else "") + "share of maximum", size=7.5)
     bar.outline.set_visible(False)
     return _titled(ax, title, "cluster" if by == "cluster" else "features, by cluster")
 
@@ -248,6 +248,7 @@ def plot_histogram(
     title: str | None = None,  # above the picture; None: in how many rows it is active
 ) -> Any:  # the matplotlib Axes
     "How often a feature is how strong, where it is active. Raises `InputError` for a feature that is not there, or never fired."
+    from matplotlib.ticker import LogLocator, NullLocator
     feature = statistics.check_feature(feature)
     counts, edges = statistics.histogram[feature], np.asarray(statistics.edges, float)
     if not counts.any(): raise InputError(f"feature {feature} is dead: it never fired in the {statistics.n:,} rows that were read")
@@ -257,10 +258,13 @@ def plot_histogram(
     ax.bar(edges[:-1][kept], counts[kept], np.diff(edges)[kept], align="edge", color=[tuple(UP)], edgecolor="white", linewidth=.6)
     top = float(statistics.max[feature])
     ax.axvline(top, color=_GREY, linestyle=":", linewidth=1)
-    ax.annotate(f"max {top:.3g}", (top, 1), (-3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right", va="top",
+    ax.annotate(f"max {top:.3g}", (top, .97), (-3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", ha="right", va="top",
                 size=8, color=_GREY)
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    octaves = np.log2(edges[kept.stop] / edges[kept.start])
+    ax.xaxis.set_major_locator(LogLocator(2, (1,) if octaves > 5 else (1, 1.5) if octaves > 2 else (1, 1.25, 1.5, 1.75)))
+    ax.xaxis.set_major_formatter(lambda v, _: f"{v:.3g}")
+    ax.xaxis.set_minor_locator(NullLocator())
     if title is None: title = f"feature {feature}: active in {statistics.density[feature]:.2%} of {statistics.n:,} rows"
     return _titled(ax, title, "activation", "rows")
 
