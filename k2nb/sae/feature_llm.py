@@ -164,19 +164,26 @@ def _text_of(reply) -> str:
     return text
 
 # %% ../../nbs/45e_feature_llm.ipynb #c020
+async def _reply(fn, is_async: bool, prompt, given: dict):
+    reply = await (fn(prompt, **given) if is_async else _in_thread(lambda: fn(prompt, **given)))
+    return await reply if inspect.isawaitable(reply) else reply
+
+
 async def _ask(client, messages: list[dict], timeout: float | None, attempts: int, options: dict) -> Answer:
     "Ask until there is an answer that can be read."
     fn, is_async, given, chat = _caller(client, options)
     for attempt in range(1, attempts + 1):
         prompt = messages if chat else "\n\n".join(m["content"] for m in messages)
         try:
-            reply = await asyncio.wait_for(fn(prompt, **given) if is_async else _in_thread(lambda: fn(prompt, **given)), timeout)
-            if inspect.isawaitable(reply): reply = await asyncio.wait_for(reply, timeout)
+            task = asyncio.ensure_future(_reply(fn, is_async, prompt, given))
+            if not (await asyncio.wait({task}, timeout=timeout))[0]:
+                task.cancel()
+                return Answer(None, f"no answer within {timeout:g} s", attempt)
+            reply = task.result()
             return Answer(read_explanation(_text_of(reply)), None, attempt)
         except UnreadableAnswer as e:
             failure = f"unreadable: {e}"
             messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}\n\n(Your last answer could not be read: {e}.)"}]
-        except (asyncio.TimeoutError, TimeoutError): return Answer(None, f"no answer within {timeout:g} s", attempt)
         except Exception as e:
             said = _SECRET.sub(lambda m: m[1] + "…", " ".join(str(e).split()))[:300]
             return Answer(None, f"{type(e).__name__}: {said}", attempt)
