@@ -103,14 +103,14 @@ def _dbscan(job, seed: int) -> np.ndarray:
     s = job.settings["dbscan"]
     for key in ("eps_min", "eps_max"):
         if not s[key] > 0: raise InputError(f"dbscan[{key!r}] is a distance above 0, got {s[key]!r}")
-    low, high = min(s["eps_min"], job.limit), min(s["eps_max"], job.limit)
-    if low > high or s["eps_steps"] < 1: raise InputError(f"dbscan searches from eps_min up to eps_max in 1 or more steps, got {s}")
-    X = _comparable(job.X, seed)
+    if s["eps_min"] > s["eps_max"] or s["eps_steps"] < 1: raise InputError(f"dbscan searches from eps_min up to eps_max in 1 or more steps, got {s}")
+    X, limit = _comparable(job.X, seed), np.inf if job.radius else 1.
     tree = reach_tree(X, s["min_samples"])
-    grid = np.unique(np.linspace(low, high, s["eps_steps"]))
-    (_, eps, labels), job.search = _best(((float(e), cut_tree(tree, e)) for e in grid), X, job.least)
+    grid = np.unique(np.linspace(min(s["eps_min"], limit), min(s["eps_max"], limit), s["eps_steps"]))
+    def reach(eps): return eps**2 / (2 * job.radius**2) if job.radius else eps
+    (_, eps, labels), job.search = _best(((float(e), cut_tree(tree, reach(e))) for e in grid), X, job.least)
     job.settings["eps"] = eps
-    return _with_borders(X, labels, tree[2], eps)
+    return _with_borders(X, labels, tree[2], reach(eps))
 
 
 def _with_borders(X, labels, core, eps: float) -> np.ndarray:
@@ -163,7 +163,7 @@ class _Job:
     method: str
     settings: dict
     least: int
-    limit: float  # the largest cosine distance there is: 1 where nothing is below 0
+    radius: float | None = None  # of the sphere that UMAP's coordinates lie on: eps is a distance between coordinates then
     search: pd.DataFrame | None = None  # what was tried
 
     def labels(self, seed: int) -> np.ndarray:
@@ -172,7 +172,7 @@ class _Job:
 
     def part(self, at, **changes) -> "_Job":
         graph = None if self.graph is None else self.graph[at][:, at]
-        return _Job(self.X[at], graph, self.method, {**self.settings, **changes}, self.least, self.limit)
+        return _Job(self.X[at], graph, self.method, {**self.settings, **changes}, self.least, self.radius)
 
 
 @dataclass(eq=False, repr=False)
@@ -229,6 +229,7 @@ def cluster_features(
                 "dbscan": _settings(dbscan, _DBSCAN, "dbscan"), "hdbscan": _settings(hdbscan, _HDBSCAN, "hdbscan"), "umap": _settings(umap, _UMAP, "umap"),
                 "min_cluster_size": min_cluster_size, "use_umap_preprocessing": use_umap_preprocessing, "random_state": random_state}
     X, graph = feature_rows(source, by, features, coactivation)
+    radius = None
     live = np.flatnonzero(np.asarray(abs(X).sum(axis=1)).ravel() > 0)
     if len(live) < 2: raise InputError(f"{len(live)} of {X.shape[0]} features fire at all; two or more can be grouped")
     reduced = shorten(X, settings["n_components"], random_state)
@@ -236,9 +237,8 @@ def cluster_features(
     if use_umap_preprocessing:
         X, graph = umap_rows(X, random_state=random_state, **settings["umap"]), None
         reduced = _spread(X, live, len(reduced))
-        X = unit_rows(X - X.mean(axis=0))
-    negative = (X.data if sparse.issparse(X) else X).min(initial=0) < 0
-    job = _Job(X, graph, method, settings, min_cluster_size, 2. if negative else 1.)
+        X, radius = _on_a_sphere(X)
+    job = _Job(X, graph, method, settings, min_cluster_size, radius)
     found = job.labels(random_state)
     quality = cluster_quality(X, found, len(reduced)) | _stability(job, found, repeats, random_state)
     return Clustering(_spread(found, live, len(reduced), -1), reduced, method, by, quality, job.settings, job.search)
@@ -248,6 +248,13 @@ def _spread(values, at, n: int, empty=0) -> np.ndarray:
     out = np.full((n, *values.shape[1:]), empty, values.dtype)
     out[at] = values
     return out
+
+
+def _on_a_sphere(X) -> tuple[np.ndarray, float]:
+    "Points of a plane (or more dimensions) laid on a wide sphere, where 1 − cosine is half the squared distance over the radius', nearly."
+    X = X - X.mean(axis=0)
+    radius = 2 * float(np.linalg.norm(X, axis=1).max()) + 1e-9
+    return unit_rows(np.c_[X / radius, np.sqrt(1 - (X**2).sum(axis=1) / radius**2)].astype(np.float32)), radius
 
 
 def umap_rows(
@@ -261,8 +268,8 @@ def umap_rows(
     "UMAP's coordinates. `InputError` says what to install where it is missing."
     try: import umap
     except ImportError: raise InputError("UMAP is not installed: pip install k2nb[viz], or leave use_umap_preprocessing off") from None
-    n_neighbors = min(n_neighbors, X.shape[0] - 1)
-    model = umap.UMAP(n_components, n_neighbors=n_neighbors, min_dist=min_dist, metric=metric, random_state=random_state, n_jobs=1, init="random")
+    n_neighbors, X = min(n_neighbors, X.shape[0] - 1), unit_rows(shorten(X, _SHORT, random_state)) if sparse.issparse(X) else X
+    model = umap.UMAP(n_components=n_components, n_neighbors=n_neighbors, min_dist=min_dist, metric=metric, random_state=random_state, n_jobs=1, init="random")
     return np.asarray(model.fit_transform(X), np.float32)
 
 # %% ../../nbs/43_feature_families.ipynb #c012
