@@ -43,7 +43,7 @@ _FLAT = {"clustering_method": "clustering.method", "use_umap": "clustering.use_u
          "umap_components": "clustering.umap.n_components", "umap_neighbors": "clustering.umap.n_neighbors",
          "selection_strategy": "clustering.selection.strategy",
          "sequence_length": "optimization.length", "learning_rate": "optimization.lr", "lm_model": "model.lm"}
-_FLAT |= {f"{part}_{p.split('.')[-1]}": p for part in ("dbscan", "hdbscan", "umap") for p in SETTINGS if f".{part}." in p}
+_FLAT |= {f"{part}_{p.split('.')[-1]}": p for part in ("dbscan", "hdbscan", "umap", "coactivation") for p in SETTINGS if f".{part}." in p}
 
 
 def _groups() -> set[str]:

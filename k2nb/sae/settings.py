@@ -114,32 +114,43 @@ _CLUSTERING = {
     "clustering.method": Setting("dbscan", "how features are grouped", choices=_METHODS),
     "clustering.by": Setting("activations", "what makes features alike: activations on prompts, decoder directions, or firing together",
                              choices=("activations", "decoder", "coactivation")),
-    "clustering.n_clusters": Setting(10, "clusters of k-means; with pca_multiplier the components kept for every method", 2),
-    "clustering.pca_multiplier": Setting(3, "PCA keeps pca_multiplier × n_clusters components before clustering", 1),
-    "clustering.n_neighbors": Setting(15, "neighbours of a feature in the graph that louvain and leiden cut", 1),
-    "clustering.resolution": Setting(1., "louvain, leiden: greater gives more and smaller clusters", 0),
-    "clustering.random_state": Setting(0, "seed of k-means, louvain, leiden, UMAP and of the quality's samples", 0),
-    "clustering.use_umap_preprocessing": Setting(False, "cluster UMAP's coordinates, not PCA's (slow to import; bends distances)"),
-    "clustering.umap.n_components": Setting(50, "UMAP: dimensions", 2),
-    "clustering.umap.n_neighbors": Setting(15, "UMAP: neighbours", 2),
-    "clustering.umap.min_dist": Setting(.1, "UMAP: how close points may lie", 0, 1),
-    "clustering.umap.metric": Setting("cosine", "UMAP: distance", choices=("cosine", "euclidean", "correlation")),
-    "clustering.dbscan.eps_min": Setting(.1, "DBSCAN: least neighbourhood tried (cosine distance)", 0),
-    "clustering.dbscan.eps_max": Setting(1., "DBSCAN: greatest tried; cosine distances end at 2", 0),
-    "clustering.dbscan.eps_steps": Setting(30, "DBSCAN: how many are tried; the best silhouette wins", 1),
-    "clustering.dbscan.min_samples": Setting(2, "DBSCAN: features within eps that make a core; 1: nothing is ever noise", 1),
-    "clustering.hdbscan.min_cluster_size": Setting(5, "HDBSCAN: smallest cluster", 2),
-    "clustering.hdbscan.min_samples": Setting(None, "HDBSCAN: how conservative; None: min_cluster_size", 1, kind=int, none=True),
-    "clustering.hdbscan.metric": Setting("cosine", "HDBSCAN: distance", choices=("cosine", "euclidean", "precomputed")),
-    "clustering.hdbscan.cluster_selection_epsilon": Setting(0., "HDBSCAN: clusters nearer than this are one", 0),
+    "clustering.n_clusters": Setting(10, "kmeans: clusters", 2),
+    "clustering.pca_multiplier": Setting(3, "kmeans works on, and reduced_acts has, pca_multiplier × n_clusters numbers a feature", 1),
+    "clustering.n_neighbors": Setting(15, "louvain, leiden: neighbours of a feature in the graph that they cut", 1),
+    "clustering.resolution": Setting(None, "louvain, leiden: more gives smaller clusters; None: searched", 0, kind=float, none=True),
+    "clustering.min_cluster_size": Setting(2, "smaller clusters are called noise", 1),
+    "clustering.repeats": Setting(2, "other seeds, and as many subsamples, from which stability is told; 0: it is not told", 0),
+    "clustering.random_state": Setting(0, "seed of methods that draw, and of stability", 0),
+    "clustering.use_umap_preprocessing": Setting(False, "group UMAP's coordinates, not the rows (slow to import; bends distances)"),
     "clustering.visualize_clusters": Setting(True, "draw the map of features"),
     "clustering.map_method": Setting("pca", "how the map is made; UMAP takes 10 to 20 s to import", choices=("pca", "umap")),
-    "clustering.explore_clusters": Setting(True, "tables of each cluster's features and prompts; off: its sizes alone"),
+    "clustering.explore_clusters": Setting(True, "tell each cluster's features and prompts; off: its figures alone"),
     "clustering.visualize_cluster_heatmap": Setting(True, "draw clusters × prompts"),
     "clustering.max_prompts_heatmap": Setting(50, "prompts in that picture", 1),
 }
 
 # %% ../../nbs/47_settings.ipynb #c016
+_METHOD_SETTINGS = {
+    "clustering.dbscan.eps_min": Setting(.1, "DBSCAN: least neighbourhood tried (cosine distance)", 1e-6),
+    "clustering.dbscan.eps_max": Setting(1., "DBSCAN: greatest tried; no two rows of activations are further apart than 1", 1e-6),
+    "clustering.dbscan.eps_steps": Setting(30, "DBSCAN: how many are tried; the best silhouette wins, noise counting as 0", 1),
+    "clustering.dbscan.min_samples": Setting(1, "DBSCAN: features within eps, itself included, that make a core", 1),
+    "clustering.hdbscan.min_cluster_size": Setting(5, "HDBSCAN: smallest cluster", 2),
+    "clustering.hdbscan.min_samples": Setting(None, "HDBSCAN: how conservative; None: its min_cluster_size", 1, kind=int, none=True),
+    "clustering.hdbscan.metric": Setting("cosine", "HDBSCAN: distance; 'precomputed' means the same", choices=("cosine", "precomputed")),
+    "clustering.hdbscan.cluster_selection_epsilon": Setting(0., "HDBSCAN: clusters nearer than this are one", 0),
+    "clustering.coactivation.measure": Setting("phi", "by coactivation: how firing together is measured",
+                                               choices=("phi", "jaccard", "pmi", "cosine")),
+    "clustering.coactivation.top": Setting(16, "by coactivation: partners kept of each feature", 1),
+    "clustering.coactivation.threshold": Setting(0., "by coactivation: a feature is active where its activation is greater", 0),
+    "clustering.coactivation.min_together": Setting(2, "by coactivation: pairs that meet in fewer prompts are left out", 1),
+    "clustering.umap.n_components": Setting(10, "UMAP before grouping: numbers a feature", 2),
+    "clustering.umap.n_neighbors": Setting(15, "UMAP, of the map too: how many neighbours count", 2),
+    "clustering.umap.min_dist": Setting(.1, "UMAP, of the map too: how close points may lie", 0, 1),
+    "clustering.umap.metric": Setting("cosine", "UMAP before grouping: distance", choices=("cosine", "correlation", "euclidean")),
+}
+
+# %% ../../nbs/47_settings.ipynb #c017
 _SELECTION = {
     "clustering.selection.strategy": Setting("top_n", "from which clusters: every one, the best, the best num_clusters",
                                              choices=("all", "single", "top_n")),
@@ -152,7 +163,7 @@ _SELECTION = {
     "clustering.selection.activation_percentile": Setting(90., "the percentile of that name", 0, 100),
 }
 
-# %% ../../nbs/47_settings.ipynb #c018
+# %% ../../nbs/47_settings.ipynb #c019
 _OPTIMIZATION = {
     "optimization.method": Setting("epo", "the search", choices=("epo", "gcg", "gradient", "random", "dataset")),
     "optimization.feature_ids": Setting(None, "invert these features in place of the selected ones", 0, kind=list, item=int, none=True),
@@ -178,19 +189,23 @@ _OPTIMIZATION = {
     "optimization.verbose": Setting(True, "a progress bar for the search"),
 }
 
-# %% ../../nbs/47_settings.ipynb #c020
+# %% ../../nbs/47_settings.ipynb #c021
 _LAST = {
-    "explanation.client": Setting(None, "a client with `generate`, or a function of a prompt; None: templates", kind=object, none=True),
-    "explanation.n_examples": Setting(8, "top examples of a feature shown to the client and kept with the words", 1),
-    "explanation.random_state": Setting(0, "seed of the search for words", 0),
-    "explanation.use_lm_coherence": Setting(True, "let model.lm judge how natural a sentence is"),
+    "explanation.client": Setting(None, "a client with `generate`, or a function of a prompt; None: facts only", kind=object, none=True),
+    "explanation.concurrency": Setting(4, "features that the client is asked about at a time", 1),
+    "explanation.timeout": Setting(60., "seconds for an answer of the client; None: no limit", 0, none=True),
+    "explanation.n_examples": Setting(12, "texts of a feature that the client is shown", 1),
+    "explanation.n_tokens": Setting(4, "tokens named of each kind", 1),
+    "explanation.templates": Setting(True, "score the four template sentences by the feature's own activation on them"),
+    "explanation.use_lm_coherence": Setting(True, "let a language model (model.lm) judge how natural these sentences are"),
     "explanation.coherence_weight": Setting(.1, "what a nat per token costs, in shares of the feature's greatest activation", 0),
-    "explanation.optimize_explanations": Setting(True, "also search the words after the frozen beginning"),
-    "explanation.frozen_prefix_length": Setting(4, "tokens of the sentence's beginning that this search keeps", 0),
-    "explanation.length": Setting(10, "tokens it may write", 1),
+    "explanation.optimize_explanations": Setting(False, "search on from the best of these sentences"),
+    "explanation.search": Setting("tokens", "that search: exchange of tokens, or projected gradient", choices=("tokens", "gradient")),
     "explanation.max_steps": Setting(10, "its steps", 1),
-    "explanation.lr": Setting(.05, "its step size", 0),
-    "explanation.lambda_reg": Setting(1e-3, "its weight of the distance to the nearest token", 0),
+    "explanation.frozen_prefix_length": Setting(4, "tokens of the sentence's beginning that it keeps", 0),
+    "explanation.length": Setting(10, "tokens that the sentence has at most", 1),
+    "explanation.lr": Setting(1e-3, "search 'gradient': its step size", 0),
+    "explanation.lambda_reg": Setting(1e-5, "search 'gradient': weight of the squared distance to the nearest token's embedding", 0),
     "output.verbose": Setting(True, "say what each stage did, with a bar where it takes long"),
     "output.folder": Setting("sae_results", "where results are written"),
     "output.save_results": Setting(False, "write everything to output.folder: tables, JSON, and report.html with the pictures"),
@@ -199,4 +214,4 @@ _LAST = {
 }
 
 # every key of an experiment, by its dotted name
-SETTINGS: dict[str, Setting] = {**_FIRST, **_DATA, **_CLUSTERING, **_SELECTION, **_OPTIMIZATION, **_LAST}
+SETTINGS: dict[str, Setting] = {**_FIRST, **_DATA, **_CLUSTERING, **_METHOD_SETTINGS, **_SELECTION, **_OPTIMIZATION, **_LAST}

@@ -6,7 +6,7 @@
 __all__ = ['stage_key', 'StageCache']
 
 # %% ../../nbs/47a_stage_cache.ipynb #c003
-import os, shutil, tempfile, warnings
+import json, os, shutil, tempfile, warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,17 +71,18 @@ class StageCache:
         except StoreError as e:
             warnings.warn(f"a damaged entry of the cache is made again: {e}", stacklevel=2)
             return None
-        return arrays, {k: v for k, v in meta.items() if k != "schema_version"}
+        return arrays, json.loads(meta["facts"])
 
     def put(
         self,
         stage: str,  # as in `path`
         key: str,  # as in `path`
         arrays: Mapping[str, np.ndarray],  # name -> array of numbers
-        meta: Mapping,  # JSON-able facts; NaN is allowed here
+        meta: Mapping,  # JSON-able facts, in an order that is kept; NaN is allowed
     ) -> None:
         "Write an entry, in the place of an older one."
-        if self.write: save_tensors(self.path(stage, key), dict(arrays), dict(meta))
+        facts = json.dumps(dict(meta), default=lambda x: x.tolist())  # as text, since a header sorts its keys
+        if self.write: save_tensors(self.path(stage, key), dict(arrays), {"facts": facts})
 
     def get_folder(
         self,
