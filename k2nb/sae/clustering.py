@@ -211,7 +211,7 @@ def cluster_features(
     *,
     features=None,  # which features; None: all
     n_clusters: int = 10,  # for k-means
-    pca_multiplier: int = 3,  # `reduced` has pca_multiplier · n_clusters numbers a feature; k-means works there
+    pca_multiplier: int = 3,  # `reduced` has pca_multiplier · n_clusters numbers a feature, at most 256; k-means works there
     n_neighbors: int = 15,  # for the graph of nearest rows (louvain, leiden; by="coactivation" has its own graph)
     resolution: float | None = None,  # for louvain, leiden; None: searched for
     min_cluster_size: int = 2,  # smaller clusters are called noise
@@ -225,7 +225,7 @@ def cluster_features(
 ) -> Clustering:  # labels, reduced rows, quality and settings
     "Groups of features; one that never fires is noise. Raises `InputError` for fewer than two that fire, or settings that make no sense."
     check_choice(method, METHODS, "method")
-    settings = {"n_clusters": n_clusters, "n_components": pca_multiplier * n_clusters, "n_neighbors": n_neighbors, "resolution": resolution,
+    settings = {"n_clusters": n_clusters, "n_components": min(pca_multiplier * n_clusters, _SHORT), "n_neighbors": n_neighbors, "resolution": resolution,
                 "dbscan": _settings(dbscan, _DBSCAN, "dbscan"), "hdbscan": _settings(hdbscan, _HDBSCAN, "hdbscan"), "umap": _settings(umap, _UMAP, "umap"),
                 "min_cluster_size": min_cluster_size, "use_umap_preprocessing": use_umap_preprocessing, "random_state": random_state}
     X, graph = feature_rows(source, by, features, coactivation)
