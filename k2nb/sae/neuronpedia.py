@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..core import InputError, MissingFileError, StoreError, atomic_path
+from .feature_data import correlated_features, nearest_features
 from .logit_lens import decoder_logits
 from .subject import as_subject
 
@@ -43,21 +44,17 @@ def _neighbours(sae, feature: int, n: int) -> dict:
     "The decoder direction: its largest coordinates, and its nearest neighbours among features."
     w = sae.direction(feature).detach().cpu()
     big = w.abs().topk(min(n, len(w))).indices
-    W = torch.nn.functional.normalize(sae.W_dec.detach().cpu(), dim=1)
-    near = (W @ W[feature]).index_fill(0, torch.tensor([feature]), -2.).topk(min(n, len(W) - 1))
+    near = nearest_features(sae, feature, n)
     return {"neuron_alignment_indices": big.tolist(), "neuron_alignment_values": _round(w[big]), "neuron_alignment_l1": _round(w[big].abs() / w.abs().sum().clamp(min=1e-12)),
-            "topkCosSimIndices": near.indices.tolist(), "topkCosSimValues": _round(near.values)}
+            "topkCosSimIndices": [x["feature"] for x in near], "topkCosSimValues": _round(x["cosine"] for x in near)}
 
 
 def _correlated(evidence, feature: int, n: int) -> dict:
     "Features whose activations go with this one's over the rows that were collected."
-    s, x = evidence.statistics, evidence.column(feature).astype(np.float64)
-    dot, sd = evidence.pooled.T @ x, np.sqrt(s.var)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r, cosine = (dot / s.n - s.mean * s.mean[feature]) / (sd * sd[feature]), dot / np.sqrt(s.sum2 * s.sum2[feature])
-    r[feature] = np.nan
-    order = [i for i in np.argsort(-np.nan_to_num(r, nan=-2.), kind="stable")[:n] if not math.isnan(r[i])]
-    return {"correlated_features_indices": [int(i) for i in order], "correlated_features_pearson": _round(np.clip(r[order], -1, 1)), "correlated_features_l1": _round(cosine[order])}
+    found = correlated_features(evidence, feature, n)
+    order, x, sum2 = [y["feature"] for y in found], evidence.column(feature).astype(np.float64), evidence.statistics.sum2
+    cosine = [evidence.column(g) @ x / math.sqrt(sum2[g] * sum2[feature]) for g in order]
+    return {"correlated_features_indices": order, "correlated_features_pearson": _round(y["correlation"] for y in found), "correlated_features_l1": _round(cosine)}
 
 # %% ../../nbs/46e_neuronpedia.ipynb #c009
 _PARTS = {"rs": "res", "attn": "att", "mlp": "mlp", "emb": "emb"}
