@@ -240,7 +240,7 @@ def cluster_features(
         X, radius = _on_a_sphere(X)
     job = _Job(X, graph, method, settings, min_cluster_size, radius)
     found = job.labels(random_state)
-    quality = cluster_quality(X, found, len(reduced)) | _stability(job, found, repeats, random_state)
+    quality = cluster_quality(X, found, len(reduced)) | _stability(job, found, repeats, random_state, resolution)
     return Clustering(_spread(found, live, len(reduced), -1), reduced, method, by, quality, job.settings, job.search)
 
 
@@ -289,19 +289,17 @@ def cluster_quality(
             "silhouette_all": float(s.sum() / n) if several else np.nan}
 
 
-def _stability(job: _Job, labels, repeats: int, seed: int) -> dict:
-    "Mean agreement with other seeds, and with 80 % of the features; the eps or resolution that was found is kept."
-    found, s, m = {"seeds": [np.nan], "subsamples": [np.nan]}, job.settings, len(labels)
-    kept = {"dbscan": {**s["dbscan"], "eps_min": s["eps"], "eps_max": s["eps"], "eps_steps": 1}} if "eps" in s else {}
+def _stability(job: _Job, labels, repeats: int, seed: int, resolution: float | None) -> dict:
+    "Mean agreement with other seeds (at the resolution that was found) and with 80 % of the features (searched for anew)."
+    found, m = {"seeds": [np.nan], "subsamples": [np.nan]}, len(labels)
     size = int(.8 * m)
-    fits = size >= max(3, s["n_clusters"] if job.method == "kmeans" else 3, s["hdbscan"]["min_cluster_size"] if job.method == "hdbscan" else 3)
+    least = {"kmeans": job.settings["n_clusters"], "hdbscan": job.settings["hdbscan"]["min_cluster_size"], "dbscan": job.settings["dbscan"]["min_samples"]}
     if repeats:
         again = [] if job.method in ("dbscan", "hdbscan") else range(1, repeats + 1)  # these two draw nothing
-        whole = job.part(slice(None), **kept)
-        found["seeds"] = [family_agreement(labels, whole.labels(seed + i)) for i in again] or [1.]
-    if repeats and fits:
+        found["seeds"] = [family_agreement(labels, job.part(slice(None)).labels(seed + i)) for i in again] or [1.]
+    if repeats and size >= max(3, least.get(job.method, 3)):
         parts = [np.sort(rng(seed, "part", i).choice(m, size, replace=False)) for i in range(repeats)]
-        found["subsamples"] = [family_agreement(labels[at], job.part(at, **kept).labels(seed)) for at in parts]
+        found["subsamples"] = [family_agreement(labels[at], job.part(at, resolution=resolution).labels(seed)) for at in parts]
     return {f"stability_{k}": float(np.mean(v)) for k, v in found.items()}
 
 # %% ../../nbs/43_feature_families.ipynb #c014
