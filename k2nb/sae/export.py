@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ..core import InputError, atomic_path, check_choice, read_json, write_json
+from .explanations import EXPLANATION_COLUMNS
 from .neuronpedia import neuronpedia_records, save_neuronpedia
 from .subject import as_subject
 
 # %% ../../nbs/46c_export.ipynb #c007
-_RESULT = ["method", "prompt", "tokens", "activation", "dataset_max", "ratio", "cross_entropy", "dataset_cross_entropy", "fires", "round_trip", "position",
-           "pre_activation", "soft_activation", "n_passes", "random_state"]
-_EXPLANATION = ["explanation", "source", "failure", "words", "top_tokens", "promotes", "suppresses", "density", "prompt_density", "z", "rank", "n_live"]
+_RESULT = ["method", "prompt", "tokens", "activation", "dataset_max", "ratio", "cross_entropy", "dataset_cross_entropy", "fires",
+           "round_trip", "position", "pre_activation", "soft_activation", "n_passes", "random_state"]
+_EXPLANATION = [c for c in EXPLANATION_COLUMNS if c not in ("feature", "prompt", "activation", "ratio", "templates")]
 
 
 def _listed(results) -> list:
@@ -54,17 +55,19 @@ def results_table(
 def _joined(rows: list[dict], explanations: pd.DataFrame) -> list[dict]:
     "Explanations beside results of the same feature: one for one where there are several."
     said = explanations.to_dict("records")
-    if not rows: rows = [{"feature": int(s["feature"]), "prompt": s.get("prompt"), "activation": s.get("activation"), "ratio": s.get("ratio")} for s in said]
+    if not rows: rows = [{"feature": int(s["feature"]), **{k: s.get(k) for k in ("prompt", "activation", "ratio")}} for s in said]
     mine = [int(s["feature"]) for s in said]
     if mine == [r["feature"] for r in rows]: return [{**r, **{k: s[k] for k in _EXPLANATION}} for r, s in zip(rows, said)]
-    if len(set(mine)) < len(mine) or (lost := [f for f in mine if f not in {r["feature"] for r in rows}]):
-        raise InputError("explanations and results are of other features, or in another order" + (f"; no result is of {lost}" if len(set(mine)) == len(mine) else ""))
+    lost = [f for f in mine if f not in {r["feature"] for r in rows}]
+    if lost: raise InputError(f"explanations and results are of other features; no result is of {lost}")
+    if len(set(mine)) < len(mine): raise InputError("a feature has several explanations, and not one for each of its results, in order")
     by = dict(zip(mine, said))
     return [{**r, **{k: by.get(r["feature"], {}).get(k) for k in _EXPLANATION}} for r in rows]
 
 # %% ../../nbs/46c_export.ipynb #c012
 def _cell(v) -> Any:
-    return json.dumps([x.item() if isinstance(x, np.generic) else x for x in v], ensure_ascii=False) if isinstance(v, (list, tuple, np.ndarray)) else v
+    if not isinstance(v, (list, tuple, np.ndarray)): return v
+    return json.dumps([x.item() if isinstance(x, np.generic) else x for x in v], ensure_ascii=False)
 
 
 def save_table(
@@ -86,7 +89,8 @@ def save_results_to_csv(
     "Write results as a table, the call of SAE inverse embeddings."
     section = dict((config or {}).get("output", config or {}))
     if explanations is None and isinstance(results, Mapping): explanations = results.get("explanations")
-    return save_table(Path(section.get("csv_output_dir", "feature_results"))/"feature_results.csv", results_table(results, explanations, clusters))
+    folder = Path(section.get("csv_output_dir", "feature_results"))
+    return save_table(folder/"feature_results.csv", results_table(results, explanations, clusters))
 
 # %% ../../nbs/46c_export.ipynb #c016
 _SCHEMA = 1
@@ -111,8 +115,8 @@ def save_features_json(
 ) -> Path:  # the file
     "Write everything as JSON, atomically: facts, the table, each search, each explanation with its template sentences."
     rows = _plain(results_table(results, explanations, clusters))
-    data = {"facts": _plain(facts or {}), "features": rows, "searches": [_plain(r.to_dict()) for r in _listed(results) if hasattr(r, "to_dict")],
-            "explanations": [] if explanations is None else _plain(explanations)}
+    searches = [_plain(r.to_dict()) for r in _listed(results) if hasattr(r, "to_dict")]
+    data = {"facts": _plain(facts or {}), "features": rows, "searches": searches, "explanations": _plain(explanations) or []}
     write_json(path, data, _SCHEMA)
     return Path(path)
 
@@ -147,7 +151,8 @@ def features_page(
         if f in results: page.heading("Found", 3).html(token_html(results[f].tokens, values=results[f].token_activations))
         examples = [] if evidence is None else evidence.top_examples(int(f), n_examples)
         if examples: page.heading("In the corpus", 3)
-        for e in examples: page.html(token_html(e["tokens"], values=e["activations"], vmax=float(evidence.maximum[f]), legend=e is examples[-1]))
+        for e in examples:
+            page.html(token_html(e["tokens"], values=e["activations"], vmax=float(evidence.maximum[f]), legend=e is examples[-1]))
     return page
 
 # %% ../../nbs/46c_export.ipynb #c024
@@ -177,8 +182,11 @@ def export_features(
     known = {} if subject is None else {"model": subject.name, "model_hash": subject.hash}
     if sae is not None: known |= {"sae": sae.name, "sae_hash": sae.hash, "layer": sae.layer, "part": sae.part}
     if "csv" in formats: out["csv"] = save_table(folder/"features.csv", table)
-    if "json" in formats: out["json"] = save_features_json(folder/"features.json", results, explanations, clusters, {**known, **(facts or {})})
-    if "html" in formats: out["html"] = features_page(results, explanations, evidence, clusters, title or "Features").save(folder/"features.html")
+    everything = results, explanations, clusters
+    if "json" in formats: out["json"] = save_features_json(folder/"features.json", *everything, {**known, **(facts or {})})
+    if "html" in formats:
+        page = features_page(results, explanations, evidence, clusters, title or "Features")
+        out["html"] = page.save(folder/"features.html")
     if "neuronpedia" in formats:
         records = neuronpedia_records(subject, sae, list(dict.fromkeys(table.feature.tolist())), evidence, explanations, **neuronpedia)
         out["neuronpedia"] = save_neuronpedia(folder/"neuronpedia.jsonl", records)

@@ -45,7 +45,8 @@ def _neighbours(sae, feature: int, n: int) -> dict:
     w = sae.direction(feature).detach().cpu()
     big = w.abs().topk(min(n, len(w))).indices
     near = nearest_features(sae, feature, n)
-    return {"neuron_alignment_indices": big.tolist(), "neuron_alignment_values": _round(w[big]), "neuron_alignment_l1": _round(w[big].abs() / w.abs().sum().clamp(min=1e-12)),
+    share = w[big].abs() / w.abs().sum().clamp(min=1e-12)
+    return {"neuron_alignment_indices": big.tolist(), "neuron_alignment_values": _round(w[big]), "neuron_alignment_l1": _round(share),
             "topkCosSimIndices": [x["feature"] for x in near], "topkCosSimValues": _round(x["cosine"] for x in near)}
 
 
@@ -54,7 +55,8 @@ def _correlated(evidence, feature: int, n: int) -> dict:
     found = correlated_features(evidence, feature, n)
     order, x, sum2 = [y["feature"] for y in found], evidence.column(feature).astype(np.float64), evidence.statistics.sum2
     cosine = [evidence.column(g) @ x / math.sqrt(sum2[g] * sum2[feature]) for g in order]
-    return {"correlated_features_indices": order, "correlated_features_pearson": _round(y["correlation"] for y in found), "correlated_features_l1": _round(cosine)}
+    pearson = _round(y["correlation"] for y in found)
+    return {"correlated_features_indices": order, "correlated_features_pearson": pearson, "correlated_features_l1": _round(cosine)}
 
 # %% ../../nbs/46e_neuronpedia.ipynb #c009
 _PARTS = {"rs": "res", "attn": "att", "mlp": "mlp", "emb": "emb"}
@@ -88,8 +90,9 @@ def neuronpedia_records(
     for f, logits in zip(features, decoder_logits(subject, sae, features)):
         name = {"modelId": model_id or _clean(Path(subject.name).name), "layer": layer, "index": str(f)}
         bars = {f"freq_hist_data_{k}": v for k, v in _bars(centres, per.histogram[f]).items()}
-        record = {**name, "hookName": sae.hook, "hasVector": vector, "vector": _round(sae.direction(f), 6) if vector else [], "vectorLabel": None,
-                  "maxActApprox": round(float(evidence.maximum[f]), 5), "frac_nonzero": round(float(per.density[f]), 7), **bars, **_logits(subject, logits, n_tokens),
+        record = {**name, "hookName": sae.hook, "hasVector": vector, "vector": _round(sae.direction(f), 6) if vector else [],
+                  "vectorLabel": None, "maxActApprox": round(float(evidence.maximum[f]), 5),
+                  "frac_nonzero": round(float(per.density[f]), 7), **bars, **_logits(subject, logits, n_tokens),
                   **_neighbours(sae, f, n_near), **_correlated(evidence, f, n_near), **{k: [] for k in _UNFILLED}}
         record["activations"] = [{**name, **_activation(e)} for e in evidence.top_examples(f, n_examples)]
         record["explanations"] = [{**name, **e} for e in said.get(f, [])]
@@ -102,7 +105,8 @@ def _clean(name: str) -> str: return re.sub(r"[^\w.-]+", "-", name).strip("-") o
 
 def _activation(example: dict) -> dict:
     values = _round(example["activations"])
-    return {"tokens": list(example["tokens"]), "values": values, "maxValue": max(values), "maxValueTokenIndex": int(np.argmax(values)), "minValue": min(values)}
+    return {"tokens": list(example["tokens"]), "values": values, "maxValue": max(values), "maxValueTokenIndex": int(np.argmax(values)),
+            "minValue": min(values)}
 
 
 def _explained(table, model: str | None) -> dict[int, list[dict]]:
@@ -110,7 +114,8 @@ def _explained(table, model: str | None) -> dict[int, list[dict]]:
     out: dict[int, list[dict]] = {}
     for row in [] if table is None else table.to_dict("records"):
         if isinstance(row["explanation"], str):
-            kind = {"description": row["explanation"], "typeName": f"k2nb-{row['source']}", "explanationModelName": model if row["source"] == "llm" else None}
+            kind = {"description": row["explanation"], "typeName": f"k2nb-{row['source']}",
+                    "explanationModelName": model if row["source"] == "llm" else None}
             if kind not in out.setdefault(int(row["feature"]), []): out[int(row["feature"])].append(kind)
     return out
 

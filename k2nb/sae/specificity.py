@@ -37,7 +37,8 @@ def z_scores(
 ) -> np.ndarray:  # (n, F); NaN for a feature that does not vary over the corpus
     "Activations in standard deviations over the corpus' mean."
     A, mean, sd = np.asarray(activations, float), np.asarray(statistics.mean, float), np.sqrt(np.asarray(statistics.var, float))
-    if A.ndim != 2 or A.shape[1] != len(mean): raise InputError(f"activations must be (n, {len(mean)}), as the statistics are of {len(mean)} features; got {A.shape}")
+    if A.ndim != 2 or A.shape[1] != len(mean):
+        raise InputError(f"activations must be (n, {len(mean)}), as the statistics are of {len(mean)} features; got {A.shape}")
     constant = sd <= 1e-6 * np.maximum(np.abs(mean), 1e-12)  # what is left of Σa² − (Σa)² where all are alike is rounding
     return (A - mean) / np.where(constant, np.nan, sd)
 
@@ -50,10 +51,11 @@ def specificity(
     statistics,  # FeatureStatistics of a corpus over texts, with its `mean` and `var`
     pooling: str = "max",  # how those statistics pooled a text: "max" or "mean"
     batch_size: int = 32,  # prompts a batch
-) -> pd.DataFrame:  # feature, prompt, activation, z, rank (1 is first; NaN where z is), n_live, first, winner, unseen, ratio_to_mean
+) -> pd.DataFrame:  # feature, prompt, activation, z, rank (NaN where z is), n_live, first, winner, unseen, ratio_to_mean
     "Whether each prompt fires its own feature more, in standard deviations, than any other feature."
     features = [sae.check_feature(f) for f in features]
-    if isinstance(prompts, str) or len(prompts) != len(features): raise InputError(f"{len(features)} features need as many prompts, got {len(prompts)}")
+    if isinstance(prompts, str) or len(prompts) != len(features):
+        raise InputError(f"{len(features)} features need as many prompts, got {len(prompts)}")
     if not features: return pd.DataFrame(columns=_COLUMNS)
     A = pool_texts(subject, sae, prompts, pooling, batch_size)
     z = z_scores(A, statistics)
@@ -61,9 +63,9 @@ def specificity(
     own, a = z[at, features], A[at, features]
     rank = np.where(np.isnan(own), np.nan, (z >= own[:, None]).sum(1))
     winner = np.where(live.any(), np.where(live, z, -np.inf).argmax(1), -1)
-    mean = A.mean(1)
-    return pd.DataFrame({"feature": features, "prompt": list(prompts), "activation": a, "z": own, "rank": rank, "n_live": int(live.sum()), "first": rank == 1,
-                         "winner": winner, "unseen": ((A > 0) & ~live).sum(1), "ratio_to_mean": np.divide(a, mean, np.full(len(a), np.nan), where=mean > 0)})
+    ratio = np.divide(a, A.mean(1), np.full(len(a), np.nan), where=A.any(1))
+    figures = (features, list(prompts), a, own, rank, int(live.sum()), rank == 1, winner, ((A > 0) & ~live).sum(1), ratio)
+    return pd.DataFrame(dict(zip(_COLUMNS, figures)))
 
 
 _COLUMNS = ["feature", "prompt", "activation", "z", "rank", "n_live", "first", "winner", "unseen", "ratio_to_mean"]
@@ -76,7 +78,8 @@ def dealt_out(
     "A deal in which no feature gets a prompt of its own. Raises `InputError` where there is none."
     features = np.asarray(features)
     n, most = len(features), max(np.unique(features, return_counts=True)[1], default=0)
-    if n < 2 or 2 * most > n: raise InputError("prompts can be dealt out anew among two features or more, none of which has more than half of them")
+    if n < 2 or 2 * most > n:
+        raise InputError("prompts can be dealt out anew among two features or more, none of which has more than half of them")
     order = np.argsort(rng(random_state).permutation(n)[np.argsort(np.argsort(features))], kind="stable")
     order = order[np.argsort(features[order], kind="stable")]  # equal features side by side, in a random order; then all move on
     out = np.empty(n, int)

@@ -34,7 +34,8 @@ class _Judge:
     def __init__(self, subject, sae, feature: int, lm, weight: float, scale: float | None):
         self.subject, self.sae, self.at, self.feature, self.lm = subject, sae, subject.check_sae(sae), sae.check_feature(feature), lm
         if not weight >= 0: raise InputError(f"coherence_weight must be 0 or more, got {weight!r}")
-        if scale is not None and not (scale > 0 and math.isfinite(scale)): raise InputError(f"scale is an activation larger than 0, got {scale!r}")
+        if scale is not None and not (scale > 0 and math.isfinite(scale)):
+            raise InputError(f"scale is an activation larger than 0, got {scale!r}")
         self.weight, self.scale = weight, scale or 1.
 
     def __call__(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -94,7 +95,8 @@ def _gradient(judge, ids: torch.Tensor, frozen: int) -> tuple[torch.Tensor, torc
     s = judge.subject
     x = s.embedding[s.begin(ids[None])].clone().requires_grad_(True)
     stream, logits = s.run(embeds=x, at=judge.at)
-    pre = judge.sae.pre_of(stream.float(), torch.tensor([judge.feature], device=s.device))[0, s.first + frozen:].max()  # the frozen ones cannot be helped
+    pre = judge.sae.pre_of(stream.float(), torch.tensor([judge.feature], device=s.device))
+    pre = pre[0, s.first + frozen:].max()  # the frozen ones cannot be helped
     before = logits.detach()[0, s.first - 1:-1] if s.first else torch.cat([logits.detach()[0, :1], logits.detach()[0, :-1]])
     return torch.autograd.grad(pre, x)[0][0, s.first:], before
 
@@ -158,7 +160,8 @@ def optimize_explanation(
     judge = _Judge(subject, sae, feature, lm, coherence_weight, scale)
     ids = _start(subject, sentence, length)
     frozen = frozen_prefix_length
-    if frozen >= len(ids): raise InputError(f"the sentence has {len(ids)} tokens, and all of its first {frozen} are frozen; nothing is free")
+    if frozen >= len(ids):
+        raise InputError(f"the sentence has {len(ids)} tokens, and all of its first {frozen} are frozen; nothing is free")
     trials = (_by_tokens(judge, ids, frozen, max_steps, candidates) if search == "tokens" else
               _by_gradient(judge, ids, frozen, max_steps, lr, lambda_reg))
     a, ce, score = (float(x[0]) for x in judge(ids[None]))
