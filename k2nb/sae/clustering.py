@@ -142,7 +142,11 @@ def _kmeans(job, seed: int) -> np.ndarray:
     from k2nb.quantize import KMeansQuantizer
     k, m = job.settings["n_clusters"], job.X.shape[0]
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= m: raise InputError(f"n_clusters must be 2 to {m}, got {k!r}")
-    return KMeansQuantizer(int(k), "cosine", seed, device="cpu").fit(unit_rows(shorten(job.X, job.settings["n_components"], seed))).labels_
+    short, labels = shorten(job.X, job.settings["n_components"], seed), np.full(m, -1)
+    there = np.linalg.norm(short, axis=1) > 1e-6  # a row that all the directions kept miss has no direction here
+    if there.sum() < k: raise InputError(f"n_clusters={k}, and {there.sum()} features are left in {short.shape[1]} directions; raise pca_multiplier")
+    labels[there] = KMeansQuantizer(int(k), "cosine", seed, device="cpu").fit(unit_rows(short[there])).labels_
+    return labels
 
 
 def _communities(job, seed: int) -> np.ndarray:
@@ -225,6 +229,8 @@ def cluster_features(
 ) -> Clustering:  # labels, reduced rows, quality and settings
     "Groups of features; one that never fires is noise. Raises `InputError` for fewer than two that fire, or settings that make no sense."
     check_choice(method, METHODS, "method")
+    for value, name, least in ((pca_multiplier, "pca_multiplier", 1), (min_cluster_size, "min_cluster_size", 1), (repeats, "repeats", 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least: raise InputError(f"{name} must be an int ≥ {least}, got {value!r}")
     settings = {"n_clusters": n_clusters, "n_components": min(pca_multiplier * n_clusters, _SHORT), "n_neighbors": n_neighbors, "resolution": resolution,
                 "dbscan": _settings(dbscan, _DBSCAN, "dbscan"), "hdbscan": _settings(hdbscan, _HDBSCAN, "hdbscan"), "umap": _settings(umap, _UMAP, "umap"),
                 "min_cluster_size": min_cluster_size, "use_umap_preprocessing": use_umap_preprocessing, "random_state": random_state}

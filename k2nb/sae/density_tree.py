@@ -37,19 +37,33 @@ def silhouettes(
     member = sparse.csr_array((np.ones(len(c), np.float32), (c, inside)), shape=(len(ids), X.shape[0]))
     sums, size = member @ X, np.bincount(c).astype(float)
     sums = sums.T.tocsr() if sparse.issparse(sums) else sums.T
+    empty_counts = sparse.issparse(X) and not (X.data < 0).any()  # then a cluster that shares nothing with a row is at distance 1
     step = max(1, (1 << 24) // len(ids))
     for start in range(0, len(inside), step):
         at, own = inside[start:start + step], c[start:start + step]
-        near = X[at] @ sums
-        near = (near.toarray() if sparse.issparse(near) else near).astype(np.float64)
-        i, n = np.arange(len(at)), size[own]
+        near, n = X[at] @ sums, size[own]
+        mine, other = _own_and_other(near, own, size) if empty_counts else _own_and_other_dense(near, own, size)
         squares = (X[at].multiply(X[at]).sum(axis=1) if sparse.issparse(X) else (X[at] ** 2).sum(axis=1)).astype(np.float64)  # 1, or 0 for a row of zeros
-        a = (n - 1 - (near[i, own] - squares)) / np.maximum(n - 1, 1)
-        far = 1 - near / size
-        far[i, own] = np.inf
-        b = far.min(axis=1)
+        a, b = (n - 1 - (mine - squares)) / np.maximum(n - 1, 1), 1 - other
         out[at] = np.where(n > 1, (b - a) / np.maximum(np.maximum(a, b), 1e-12), 0)
     return out
+
+
+def _own_and_other(near, own, size) -> tuple[np.ndarray, np.ndarray]:
+    "Product of each row with the sum of its own cluster, and the largest with the mean of another; sparse, nothing below 0."
+    near = sparse.csr_array(near)
+    row, data = np.repeat(np.arange(len(own)), np.diff(near.indptr)), near.data.astype(np.float64)
+    at_home = near.indices == own[row]
+    other = np.zeros(len(own))
+    np.maximum.at(other, row[~at_home], (data / size[near.indices])[~at_home])
+    return np.bincount(row[at_home], data[at_home], len(own)), other
+
+
+def _own_and_other_dense(near, own, size) -> tuple[np.ndarray, np.ndarray]:
+    near, i = (near.toarray() if sparse.issparse(near) else near).astype(np.float64), np.arange(len(own))
+    mine, near = near[i, own], near / size
+    near[i, own] = -np.inf
+    return mine, near.max(axis=1)
 
 # %% ../../nbs/43c_density_tree.ipynb #c010
 def reach_tree(
