@@ -106,15 +106,17 @@ def steer(
     return pd.concat(found, ignore_index=True)
 
 # %% ../../nbs/45a_steering.ipynb #c022
-def _continue(subject, at, prompt: str, edit, n: int) -> str:
-    ids, _ = subject.encode([prompt])
+def _continue(subject, at, prompt: str, edit, n: int) -> list[str]:
+    "Continuations of a prompt, without and with the edit, as two rows of a batch."
+    ids, _ = subject.encode([prompt] * 2)
     if subject.context and ids.shape[1] + n > subject.context:
         raise InputError(f"{ids.shape[1]} tokens of prompt and {n} new ones are more than the {subject.context} that {subject.name} reads")
     start = ids.shape[1]
+    def second(x): return torch.cat([x[:1], edit(x[1:])])
     for _ in range(n):
-        nxt = subject.run(ids, at=at, edit=edit).logits[:, -1].masked_fill(~subject.usable, -torch.inf).argmax(-1)
+        nxt = subject.run(ids, at=at, edit=second).logits[:, -1].masked_fill(~subject.usable, -torch.inf).argmax(-1)
         ids = torch.cat([ids, nxt[:, None]], 1)
-    return subject.decode(ids[:, start:])[0]
+    return subject.decode(ids[:, start:])
 
 
 def generate_steered(
@@ -134,7 +136,7 @@ def generate_steered(
     if max_new_tokens < 1: raise InputError(f"max_new_tokens must be 1 or more, got {max_new_tokens}")
     edit = steering_edit(sae, _live(sae, feature, evidence), strength, mode, subject.first)
     with torch.no_grad():
-        rows = [(p, *(_continue(subject, at, p, e, max_new_tokens) for e in (None, edit))) for p in prompts]
+        rows = [(p, *_continue(subject, at, p, edit, max_new_tokens)) for p in prompts]
     return pd.DataFrame(rows, columns=["prompt", "before", "after"])
 
 # %% ../../nbs/45a_steering.ipynb #c027
