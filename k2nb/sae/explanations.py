@@ -37,7 +37,7 @@ def _name(tokens: Sequence[str], i: int) -> str:
     return (token or repr(tokens[i])[1:-1]) if stop - start == 1 else f"{token}‹{word}›"
 
 
-def _earlier(tokens: Sequence[str], i: int, n: int = 40) -> set[str]:
+def _earlier(tokens: Sequence[str], i: int, n: int = 30) -> set[str]:
     "Words that stand before the word of token i, and the one directly before it, marked by a blank."
     start, out, at = _word_at(tokens, i)[0], set(), None
     at = start - 1
@@ -64,7 +64,7 @@ def _contrast(hits: Sequence[set], others: Sequence[set], most: int = 3, least: 
     return kept[:most]
 
 
-def _same_tokens(tokens: Sequence[Sequence[str]], wanted: set[str], random_state: int = 0, most: int = 400) -> tuple[int, list]:
+def _same_tokens(tokens: Sequence[Sequence[str]], wanted: set[str], random_state: int = 0, most: int = 200) -> tuple[int, list]:
     "How often the wanted tokens occur, and where: a sample of (text, position)."
     found = [(r, i) for r, row in enumerate(tokens) for i, t in enumerate(row) if t in wanted]
     if len(found) <= most: return len(found), found
