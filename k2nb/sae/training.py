@@ -54,7 +54,8 @@ TRAINED_KINDS = ("batchtopk", "topk", "jumprelu", "standard")
 def _trainee(kind: str, d: int, n_features: int, k: float, l1: float, steps: int, settings: dict):
     "sae-lens' training SAE of this kind. The threshold of a batchtopk one begins at 0: a short training must let it move faster."
     import sae_lens
-    own = {"batchtopk": {"k": k, "topk_threshold_lr": min(1, max(.01, 10 / steps))}, "topk": {"k": int(k)}, "standard": {"l1_coefficient": l1},
+    own = {"batchtopk": {"k": k, "topk_threshold_lr": min(1, max(.01, 10 / steps))},
+           "topk": {"k": int(k)}, "standard": {"l1_coefficient": l1},
            "jumprelu": {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": k, "jumprelu_init_threshold": .1, "jumprelu_bandwidth": .5,
                         "jumprelu_ste_to_input": True, "pre_act_loss_coefficient": 3e-3, "l0_coefficient": .3}}[kind]
     name = {"batchtopk": "BatchTopK", "topk": "TopK", "jumprelu": "JumpReLU", "standard": "Standard"}[kind]
