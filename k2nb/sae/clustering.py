@@ -39,7 +39,8 @@ def feature_rows(
         if hasattr(W, "pooled"): raise InputError("by='decoder' compares directions: give the SAE, not the activations")
         X, graph = unit_rows(_chosen(check_matrix(W, "directions").astype(np.float32), features)), None
     else:
-        if hasattr(source, "W_dec"): raise InputError(f"by={by!r} compares activations: give what collect_features returns, or a matrix of activations")
+        if hasattr(source, "W_dec"):
+            raise InputError(f"by={by!r} compares activations: give what collect_features returns, or a matrix of activations")
         acts = source.pooled if hasattr(source, "pooled") else sparse_activations(source)
         X, graph = _chosen(sparse.csr_array(acts.T), features), None
         if by == "coactivation":
@@ -103,7 +104,8 @@ def _dbscan(job, seed: int) -> np.ndarray:
     s = job.settings["dbscan"]
     for key in ("eps_min", "eps_max"):
         if not s[key] > 0: raise InputError(f"dbscan[{key!r}] is a distance above 0, got {s[key]!r}")
-    if s["eps_min"] > s["eps_max"] or s["eps_steps"] < 1: raise InputError(f"dbscan searches from eps_min up to eps_max in 1 or more steps, got {s}")
+    if s["eps_min"] > s["eps_max"] or s["eps_steps"] < 1:
+        raise InputError(f"dbscan searches from eps_min up to eps_max in 1 or more steps, got {s}")
     X, limit = _comparable(job.X, seed), np.inf if job.radius else 1.
     tree = reach_tree(X, s["min_samples"])
     grid = np.unique(np.linspace(min(s["eps_min"], limit), min(s["eps_max"], limit), s["eps_steps"]))
@@ -134,17 +136,20 @@ def _hdbscan(job, seed: int) -> np.ndarray:
     edges, weight, _ = reach_tree(_comparable(job.X, seed), s["min_samples"] or size)
     tree = sparse.coo_array((np.maximum(weight, 1e-7), edges.T), shape=(job.X.shape[0],) * 2)
     # a tree's own single linkage is that of the whole graph; its weights hold min_samples already
-    model = HDBSCAN(min_cluster_size=size, min_samples=1, metric="precomputed", cluster_selection_epsilon=s["cluster_selection_epsilon"], copy=False)
+    model = HDBSCAN(min_cluster_size=size, min_samples=1, metric="precomputed", cluster_selection_epsilon=s["cluster_selection_epsilon"],
+                    copy=False)
     return model.fit(sparse.csr_array(tree + tree.T)).labels_
 
 
 def _kmeans(job, seed: int) -> np.ndarray:
     from k2nb.quantize import KMeansQuantizer
     k, m = job.settings["n_clusters"], job.X.shape[0]
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 2 <= k <= m: raise InputError(f"n_clusters must be 2 to {m}, got {k!r}")
+    if isinstance(k, bool) or not isinstance(k,
+        (int, np.integer)) or not 2 <= k <= m: raise InputError(f"n_clusters must be 2 to {m}, got {k!r}")
     short, labels = shorten(job.X, job.settings["n_components"], seed), np.full(m, -1)
     there = np.linalg.norm(short, axis=1) > 1e-6  # a row that all the directions kept miss has no direction here
-    if there.sum() < k: raise InputError(f"n_clusters={k}, and {there.sum()} features are left in {short.shape[1]} directions; raise pca_multiplier")
+    if there.sum() < k:
+        raise InputError(f"n_clusters={k}, and {there.sum()} features are left in {short.shape[1]} directions; raise pca_multiplier")
     labels[there] = KMeansQuantizer(int(k), "cosine", seed, device="cpu").fit(unit_rows(short[there])).labels_
     return labels
 
@@ -205,7 +210,8 @@ class Clustering:
 
     def __repr__(self) -> str:
         q = {k: self.quality[k] for k in ("noise_share", "silhouette", "stability_seeds", "stability_subsamples")}
-        return f"Clustering({len(self.labels)} features in {self.n_clusters} clusters by {self.method}, {', '.join(f'{k}={v:.2f}' for k, v in q.items())})"
+        told = ", ".join(f"{k}={v:.2f}" for k, v in q.items())
+        return f"Clustering({len(self.labels)} features in {self.n_clusters} clusters by {self.method}, {told})"
 
 # %% ../../nbs/43_feature_families.ipynb #c010
 def cluster_features(
@@ -230,9 +236,12 @@ def cluster_features(
     "Groups of features; one that never fires is noise. Raises `InputError` for fewer than two that fire, or settings that make no sense."
     check_choice(method, METHODS, "method")
     for value, name, least in ((pca_multiplier, "pca_multiplier", 1), (min_cluster_size, "min_cluster_size", 1), (repeats, "repeats", 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least: raise InputError(f"{name} must be an int ≥ {least}, got {value!r}")
-    settings = {"n_clusters": n_clusters, "n_components": min(pca_multiplier * n_clusters, _SHORT), "n_neighbors": n_neighbors, "resolution": resolution,
-                "dbscan": _settings(dbscan, _DBSCAN, "dbscan"), "hdbscan": _settings(hdbscan, _HDBSCAN, "hdbscan"), "umap": _settings(umap, _UMAP, "umap"),
+        if isinstance(value, bool) or not isinstance(value,
+            (int, np.integer)) or value < least: raise InputError(f"{name} must be an int ≥ {least}, got {value!r}")
+    settings = {"n_clusters": n_clusters, "n_components": min(pca_multiplier * n_clusters, _SHORT), "n_neighbors": n_neighbors,
+                "resolution": resolution,
+                "dbscan": _settings(dbscan, _DBSCAN, "dbscan"), "hdbscan": _settings(hdbscan, _HDBSCAN, "hdbscan"),
+                "umap": _settings(umap, _UMAP, "umap"),
                 "min_cluster_size": min_cluster_size, "use_umap_preprocessing": use_umap_preprocessing, "random_state": random_state}
     X, graph = feature_rows(source, by, features, coactivation)
     radius = None
@@ -275,7 +284,8 @@ def umap_rows(
     try: import umap
     except ImportError: raise InputError("UMAP is not installed: pip install k2nb[viz], or leave use_umap_preprocessing off") from None
     n_neighbors, X = min(n_neighbors, X.shape[0] - 1), unit_rows(shorten(X, _SHORT, random_state)) if sparse.issparse(X) else X
-    model = umap.UMAP(n_components=n_components, n_neighbors=n_neighbors, min_dist=min_dist, metric=metric, random_state=random_state, n_jobs=1, init="random")
+    model = umap.UMAP(n_components=n_components, n_neighbors=n_neighbors, min_dist=min_dist, metric=metric, random_state=random_state,
+                      n_jobs=1, init="random")
     return np.asarray(model.fit_transform(X), np.float32)
 
 # %% ../../nbs/43_feature_families.ipynb #c012
@@ -291,7 +301,8 @@ def cluster_quality(
     n, inside, s = n or len(labels), labels >= 0, silhouettes(rows, labels)
     several = len(np.unique(labels[inside])) > 1
     return {"n_clusters": len(np.unique(labels[inside])), "noise_share": float(1 - inside.sum() / n),
-            "largest_share": float(np.bincount(labels[inside]).max(initial=0) / n), "silhouette": float(s[inside].mean()) if several else np.nan,
+            "largest_share": float(np.bincount(labels[inside]).max(initial=0) / n),
+            "silhouette": float(s[inside].mean()) if several else np.nan,
             "silhouette_all": float(s.sum() / n) if several else np.nan}
 
 
@@ -299,7 +310,8 @@ def _stability(job: _Job, labels, repeats: int, seed: int, resolution: float | N
     "Mean agreement with other seeds (at the resolution that was found) and with 80 % of the features (searched for anew)."
     found, m = {"seeds": [np.nan], "subsamples": [np.nan]}, len(labels)
     size = int(.8 * m)
-    least = {"kmeans": job.settings["n_clusters"], "hdbscan": job.settings["hdbscan"]["min_cluster_size"], "dbscan": job.settings["dbscan"]["min_samples"]}
+    least = {"kmeans": job.settings["n_clusters"], "hdbscan": job.settings["hdbscan"]["min_cluster_size"],
+             "dbscan": job.settings["dbscan"]["min_samples"]}
     if repeats:
         again = [] if job.method in ("dbscan", "hdbscan") else range(1, repeats + 1)  # these two draw nothing
         found["seeds"] = [family_agreement(labels, job.part(slice(None)).labels(seed + i)) for i in again] or [1.]
@@ -321,7 +333,8 @@ def planted_families(
 ) -> tuple[sparse.csr_array, np.ndarray]:  # (n_prompts, m) float32 activations; (m,) family, −1 for those alone
     "Activations whose families are known; features are shuffled. Memory grows with the activations that are there."
     g = rng(random_state, "families")
-    truth = g.permutation(np.r_[np.repeat(np.arange(n_families), g.integers(max(2, size // 2), size + size // 2 + 1, n_families)), np.full(alone, -1)])
+    truth = g.permutation(np.r_[np.repeat(np.arange(n_families), g.integers(max(2, size // 2), size + size // 2 + 1, n_families)),
+                                np.full(alone, -1)])
     m = len(truth)
     order = np.argsort(truth, kind="stable")
     first = np.searchsorted(truth[order], np.arange(n_families + 1))

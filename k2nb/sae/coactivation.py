@@ -28,7 +28,8 @@ def coactivation(
     "Sparse graph of features that are active together. Memory grows with F · top, and the longest block. Raises `InputError`."
     check_choice(measure, MEASURES, "measure")
     for value, name in ((top, "top"), (min_together, "min_together")):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value,
+            (int, np.integer)) or value < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
     if not threshold >= 0: raise InputError(f"threshold must be 0 or more, got {threshold!r}")
     A = sparse_activations(acts)
     if A.shape[0] < 2: raise InputError("co-activation needs two rows or more")
@@ -167,7 +168,8 @@ def leiden(
     "Communities by Leiden's method. `InputError` says what to install where igraph is missing."
     import random
     try: import igraph
-    except ImportError: raise InputError("Leiden's method needs igraph: pip install igraph (or method='louvain', which needs nothing more)") from None
+    except ImportError:
+        raise InputError("Leiden's method needs igraph: pip install igraph (or method='louvain', which needs nothing more)") from None
     W = _check_graph(W, resolution)
     C = sparse.triu(W).tocoo()
     graph = igraph.Graph(n=W.shape[0], edges=np.column_stack([C.row, C.col]).tolist())

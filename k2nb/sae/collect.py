@@ -6,7 +6,7 @@
 __all__ = ['load_prompts', 'collect_features', 'Collected', 'filter_features']
 
 # %% ../../nbs/42a_collect.ipynb #c003
-import json, math, os, re
+import math, os, re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 
-from ..core import (InputError, MissingFileError, StoreError, atomic_path, check_choice, load_tensors, read_json, rng, save_tensors,
+from ..core import (InputError, MissingFileError, StoreError, check_choice, load_tensors, read_json, rng, save_tensors,
                        write_json)
 from ..embedding.texts import read_texts
 from ..planted.corpus import documents
@@ -29,7 +29,7 @@ _FILES = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def load_prompts(
-    source="planted",  # "planted"; a list of texts; a .txt (a text a line), .csv, .tsv, .jsonl or .parquet file; a dataset's name on the hub
+    source="planted",  # "planted"; a list of texts; a .txt (a text a line), .csv, .jsonl or .parquet file; a dataset's name on the hub
     n: int | None = 100,  # how many; None: all there are
     min_length: int = 1,  # shorter prompts are left out
     max_length: int | None = None,  # longer prompts are cut to this; None: never
@@ -145,7 +145,8 @@ def collect_features(
         each = sparse_activations(acts[torch.as_tensor(counts)], sae.n_features, "activations")
         tokens.update(each, np.repeat(rows, counts.sum(1)), place)
         pooled = each if pooling == "token" else sparse_activations(_pool(acts, counts, pooling))
-        prompts.update(pooled, np.repeat(rows, counts.sum(1)) if pooling == "token" else np.array(rows), place if pooling == "token" else None)
+        prompts.update(pooled, np.repeat(rows, counts.sum(1)) if pooling == "token" else np.array(rows),
+                       place if pooling == "token" else None)
         cuts = np.concatenate([[0], np.cumsum(counts.sum(1))]) if pooling == "token" else np.arange(len(rows) + 1)
         for i, row in enumerate(rows): kept[row], ids[row] = pooled[cuts[i]:cuts[i + 1]], batch[i][counts[i]].tolist()
     order = range(len(texts))
@@ -174,7 +175,8 @@ class Collected:
     _models: tuple | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return (f"Collected({len(self.texts)} prompts, {sum(map(len, self.ids)):,} tokens, {self.n_features} features, pooling={self.pooling!r}, "
+        tokens = sum(map(len, self.ids))
+        return (f"Collected({len(self.texts)} prompts, {tokens:,} tokens, {self.n_features} features, pooling={self.pooling!r}, "
                 f"{self.pooled.nnz:,} activations)")
 
     @property
@@ -251,7 +253,8 @@ class Collected:
         "Texts with the feature's activation at each token, run again. Needs model and SAE: see `attach`."
         check_choice(by, ("max", "quantile"), "by")
         feature = self.statistics.check_feature(feature)
-        if self._models is None: raise InputError("activations of each token are computed again, which needs model and SAE: call attach(subject, sae)")
+        if self._models is None:
+            raise InputError("activations of each token are computed again, which needs model and SAE: call attach(subject, sae)")
         chosen = self._strongest(feature, n, by)
         if not len(chosen): return []
         longest = max(len(self.ids[i]) for i in chosen)
@@ -259,7 +262,8 @@ class Collected:
         for rows, _, counts, acts in iter_activations(*self._models, texts, 8, longest):
             for i, a, here in zip(rows, acts[..., feature], counts):
                 row, a = int(chosen[i]), a[here].cpu().numpy()
-                out[i] = {"text": self.texts[row], "tokens": self.tokens[row], "activations": a.round(6).tolist(), "position": int(a.argmax()),
+                out[i] = {"text": self.texts[row], "tokens": self.tokens[row], "activations": a.round(6).tolist(),
+                          "position": int(a.argmax()),
                           "activation": float(a.max()), "row": row}
         return [out[i] for i in range(len(chosen))]
 
@@ -290,12 +294,13 @@ class Collected:
         return cls(pooled, *statistics, **{k: facts[k] for k in ("texts", "ids", "tokens", "pooling", "subject_hash", "sae_hash")})
 
 # %% ../../nbs/42a_collect.ipynb #c021
-_FILTERING = {"entropy_threshold_low": 0., "entropy_threshold_high": math.inf, "sparsity_min": 0., "sparsity_max": 1., "activation_threshold": 0.}
+_FILTERING = {"entropy_threshold_low": 0., "entropy_threshold_high": math.inf, "sparsity_min": 0., "sparsity_max": 1.,
+              "activation_threshold": 0.}
 
 
 def filter_features(
     collected,  # a Collected, or an (n, F) matrix of pooled activations
-    filtering: Mapping | None = None,  # entropy_threshold_low, entropy_threshold_high (nats), sparsity_min, sparsity_max (density), activation_threshold
+    filtering: Mapping | None = None,  # entropy_threshold_low/high (nats), sparsity_min/max (density), activation_threshold
 ) -> tuple[np.ndarray, pd.DataFrame]:  # the features left, sorted; one row a feature: feature, entropy, density, max, kept, reason
     "Leave out features that say little. Dead ones always go. Raises `InputError`, with counts, where nothing is left."
     for key in filtering or {}: check_choice(key, _FILTERING, "filtering key")
@@ -315,7 +320,8 @@ def filter_features(
     kept = ~np.any(list(fails.values()), axis=0)
     if not kept.any(): raise InputError(_nothing(fails, f, s, acts.shape))
     reason = [", ".join(k for k, bad in fails.items() if bad[i]) for i in range(len(kept))]
-    table = pd.DataFrame({"feature": np.arange(len(kept)), "entropy": s.entropy, "density": density, "max": s.max, "kept": kept, "reason": reason})
+    table = pd.DataFrame({"feature": np.arange(len(kept)), "entropy": s.entropy, "density": density, "max": s.max, "kept": kept,
+                          "reason": reason})
     return np.flatnonzero(kept), table
 
 

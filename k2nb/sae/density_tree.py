@@ -43,7 +43,7 @@ def silhouettes(
         at, own = inside[start:start + step], c[start:start + step]
         near, n = X[at] @ sums, size[own]
         mine, other = _own_and_other(near, own, size) if empty_counts else _own_and_other_dense(near, own, size)
-        squares = (X[at].multiply(X[at]).sum(axis=1) if sparse.issparse(X) else (X[at] ** 2).sum(axis=1)).astype(np.float64)  # 1, or 0 for a row of zeros
+        squares = (X[at].multiply(X[at]) if sparse.issparse(X) else X[at] ** 2).sum(axis=1, dtype=np.float64)  # 1, or 0 for a row of zeros
         a, b = (n - 1 - (mine - squares)) / np.maximum(n - 1, 1), 1 - other
         out[at] = np.where(n > 1, (b - a) / np.maximum(np.maximum(a, b), 1e-12), 0)
     return out

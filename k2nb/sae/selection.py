@@ -27,12 +27,14 @@ def _labelled(acts, labels) -> tuple[sparse.csc_array, np.ndarray]:
     if labels.dtype.kind not in "iu" or labels.shape != (acts.shape[1],):
         raise InputError(f"labels must hold an int for each of {acts.shape[1]} features, got {labels.dtype} of shape {labels.shape}")
     if not acts.shape[0]: raise InputError("there are no prompts")
-    if not (labels >= 0).any(): raise InputError("every feature is noise (−1): there is no cluster to choose from. Try another method, or a larger eps")
+    if not (labels >= 0).any():
+        raise InputError("every feature is noise (−1): there is no cluster to choose from. Try another method, or a larger eps")
     return acts, labels
 
 
 def _whole(value, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value,
+        (int, np.integer)) or value < 1: raise InputError(f"{name} must be an int ≥ 1, got {value!r}")
     return int(value)
 
 
@@ -79,7 +81,8 @@ def pick_features(
     "Features that stand for the best clusters, with the scores that chose them. Ties go to the lower number. Raises `InputError`."
     check_choice(strategy, STRATEGIES, "strategy")
     check_choice(feature_selection_method, FEATURE_SCORES, "feature_selection_method")
-    if not 0 <= activation_percentile <= 100: raise InputError(f"activation_percentile lies between 0 and 100, got {activation_percentile!r}")
+    if not 0 <= activation_percentile <= 100:
+        raise InputError(f"activation_percentile lies between 0 and 100, got {activation_percentile!r}")
     wanted, each = _whole(num_clusters, "num_clusters"), _whole(features_per_cluster, "features_per_cluster")
     clusters = score_clusters(acts, labels, scoring_method, activation_threshold)
     clusters = clusters.head({"all": len(clusters), "single": 1, "top_n": wanted}[strategy])
@@ -111,14 +114,16 @@ def describe_clusters(
     n_prompts: int = 3,  # how many are shown
     n_tokens: int = 8,  # how many are shown
     collected=None,  # a Collected of the whole SAE, for the tokens at which features peak; None: words from the prompts
-) -> pd.DataFrame:  # cluster, size, features, mean_activation, density, coherence, top_prompts, top_tokens: one row a cluster, noise (−1) last
+) -> pd.DataFrame:  # cluster, size, features, mean_activation, density, coherence, top_prompts, top_tokens; noise (−1) last
     "What each cluster holds. Raises `InputError` where prompts and activations do not fit."
     if collected is None and hasattr(acts, "pooled"): collected = acts
     if prompts is None and collected is not None: prompts = [collected.texts[i] for i in collected.row_text]
     acts = sparse_activations(getattr(acts, "pooled", acts)).tocsc()
     labels, n = np.asarray(labels), acts.shape[0]
-    if labels.shape != (acts.shape[1],): raise InputError(f"labels must name a cluster for each of {acts.shape[1]} features, got shape {labels.shape}")
-    if prompts is None or len(prompts) != n: raise InputError(f"activations have {n} rows, and there are {0 if prompts is None else len(prompts)} prompts")
+    if labels.shape != (acts.shape[1],):
+        raise InputError(f"labels must name a cluster for each of {acts.shape[1]} features, got shape {labels.shape}")
+    if prompts is None or len(prompts) != n:
+        raise InputError(f"activations have {n} rows, and there are {0 if prompts is None else len(prompts)} prompts")
     numbers = np.arange(len(labels)) if original_indices is None else np.asarray(original_indices)
     if numbers.shape != labels.shape: raise InputError(f"original_indices must name {len(labels)} features, got shape {numbers.shape}")
     words = None if collected is not None else _words(prompts)
@@ -129,7 +134,8 @@ def describe_clusters(
         strength = part @ (1 / np.maximum(part.max(axis=0).toarray().ravel(), 1e-12))
         best = np.argsort(-strength, kind="stable")[:n_prompts]
         tokens = _peaks(collected, numbers[at], n_tokens) if collected is not None else _lifted(words, strength, n_tokens)
-        rows.append({"cluster": int(cluster), "size": len(at), "features": numbers[at].tolist(), "mean_activation": float(part.sum() / (n * len(at))),
+        rows.append({"cluster": int(cluster), "size": len(at), "features": numbers[at].tolist(),
+                     "mean_activation": float(part.sum() / (n * len(at))),
                      "density": part.nnz / (n * len(at)), "coherence": _coherence(part),
                      "top_prompts": [prompts[i] for i in best if strength[i] > 0], "top_tokens": tokens})
     return pd.DataFrame(rows)

@@ -24,7 +24,8 @@ def sparse_activations(
     "Activations as a sparse matrix. Raises `InputError` that says which row and feature is NaN, infinite or negative."
     if hasattr(acts, "detach"):
         acts = acts.detach().cpu()
-        acts = acts.float().numpy() if not acts.is_sparse else sparse.coo_array((acts.coalesce().values(), acts.coalesce().indices()), acts.shape)
+        acts = acts.float().numpy() if not acts.is_sparse else sparse.coo_array((acts.coalesce().values(), acts.coalesce().indices()),
+                                                                                acts.shape)
     if not sparse.issparse(acts): acts = np.asarray(acts)
     if acts.ndim != 2: raise InputError(f"{name} must be (rows, features), got shape {acts.shape}")
     if acts.dtype.kind not in "fiub": raise InputError(f"{name} must hold numbers, got dtype {acts.dtype}")
@@ -131,7 +132,8 @@ class FeatureStatistics:
         "Take in what another has read. Row numbers are kept as they are: give `where` when parts are read apart."
         if not isinstance(other, FeatureStatistics): raise InputError(f"other must be FeatureStatistics, got {type(other).__name__}")
         for name, value in self._settings.items():
-            if other._settings[name] != value: raise InputError(f"statistics with {name}={other._settings[name]} cannot be merged into {value}")
+            if other._settings[name] != value:
+                raise InputError(f"statistics with {name}={other._settings[name]} cannot be merged into {value}")
         self.n += other.n
         self.histogram += other.histogram
         for name in _SUMS: getattr(self, name)[:] += getattr(other, name)
@@ -234,7 +236,8 @@ class FeatureStatistics:
     ) -> "FeatureStatistics":  # equal to what was saved
         "Read statistics. Raises `MissingFileError`, or `StoreError` if the file holds something else."
         arrays, facts = load_tensors(path)
-        if facts.get("kind") != "FeatureStatistics": raise StoreError(f"{path} holds {facts.get('kind', 'no statistics')}, not FeatureStatistics")
+        if facts.get("kind") != "FeatureStatistics":
+            raise StoreError(f"{path} holds {facts.get('kind', 'no statistics')}, not FeatureStatistics")
         self = cls(facts["n_features"], facts["top_k"], facts["n_bins"], facts["threshold"])
         self.n = facts["n"]
         for name in (*_SUMS, "histogram"): setattr(self, name, arrays[name])
