@@ -149,9 +149,8 @@ def describe_feature(
         said.append("Fires on " + _listed(counts))
         share = facts["active"] / facts["occurrences"]
         if share < .8: said[-1] += f", on no more than {_share(share)} of all such tokens"
-        before = [f"{'directly' if w.endswith(' ') else 'somewhere'} before it “{w.strip()}” ({_share(a)} against {_share(b)} elsewhere)"
-                  for w, a, b in facts["before"]]
-        if before: said[-1] += "; " + ", ".join(before)
+        before = [f"{'directly ' if w.endswith(' ') else ''}“{w.strip()}” ({_share(a)} against {_share(b)})" for w, a, b in facts["before"]]
+        if before: said[-1] += f"; before it, more often than elsewhere: {', '.join(before)}"
     elif facts["tokens"]: said.append(f"Fires on {_quoted([w for w, _ in facts['tokens']])} in the prompt that was found for it")
     elif facts["prompt"]: said.append("The prompt that was found for it does not fire it")
     if facts["promotes"]: said.append(f"Raises {_quoted(facts['promotes'])}")
