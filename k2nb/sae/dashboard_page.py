@@ -173,6 +173,7 @@ def feature_html(
                 f'<div class="cols"><div class="main">{main}</div><div class="side">{side}</div></div></section>')
 
 # %% ../../nbs/46b_dashboard_page.ipynb #c015
+# style of everything that `feature_html` makes, inside an element of class k2nb-fd
 DASHBOARD_STYLE = """
 .k2nb-fd{line-height:1.5;font-size:1rem;overflow-wrap:anywhere}
 .k2nb-fd [hidden]{display:none}
@@ -223,7 +224,7 @@ DASHBOARD_STYLE = """
 .k2nb-fd .w{white-space:pre-wrap;background:rgba(128,128,128,.16);border-radius:3px;padding:.05em .15em}
 .k2nb-fd .like{list-style:none;display:flex;flex-wrap:wrap;gap:.15rem 1rem;margin:0;padding:0}
 .k2nb-fd summary{cursor:pointer;font-size:.9em}
-""".strip().replace("INK", INK)  # of everything that `feature_html` makes, inside an element of class k2nb-fd
+""".strip().replace("INK", INK)
 
 
 def _script(key: str) -> str:
