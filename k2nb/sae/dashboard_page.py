@@ -119,7 +119,7 @@ def effects_html(
     lines = [("as it is", _nats(first["loss_before"]), "", first["before"])]
     lines += [(_effect_name(e), _nats(e["change"], True), _nats(e["kl"]), e["after"]) for e in effects]
     rows = "".join(f'<tr><th scope="row">{name}</th><td class="n">{loss}</td><td class="n">{kl}</td></tr>'
-                   f'<tr class="goes"><td colspan="3">… {_text(_shown(text.strip()))}</td></tr>' for name, loss, kl, text in lines)
+                   f'<tr class="goes"><td colspan="3">…{_text(_shown(text))}</td></tr>' for name, loss, kl, text in lines)
     told = ("Loss on its strongest texts, and how it changes; divergence of the predictions (nats a token); below, how the model goes on "
             f"from “{_text(_shown(first['prompt']))}”")
     head = '<th scope="col">feature</th><th scope="col" class="n">loss</th><th scope="col" class="n">divergence</th>'
