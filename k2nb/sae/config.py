@@ -9,6 +9,7 @@ __all__ = ['get_default_config', 'setting_values', 'setting_paths', 'update_conf
 # %% ../../nbs/47_configuration.ipynb #c003
 import copy, difflib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from ..core import InputError, UnknownNameError, check_choice
@@ -46,9 +47,10 @@ _FLAT = {"clustering_method": "clustering.method", "use_umap": "clustering.use_u
 _FLAT |= {f"{part}_{p.split('.')[-1]}": p for part in ("dbscan", "hdbscan", "umap", "coactivation") for p in SETTINGS if f".{part}." in p}
 
 
-def _groups() -> set[str]:
+@cache
+def _groups() -> frozenset[str]:
     "The dotted names of sections: data, data.filtering, …"
-    return {path[:i] for path in SETTINGS for i, c in enumerate(path) if c == "."}
+    return frozenset(path[:i] for path in SETTINGS for i, c in enumerate(path) if c == ".")
 
 
 def _unknown(path: str) -> UnknownNameError:
@@ -68,8 +70,7 @@ def setting_paths(
     section: str = "",  # the section in which it was given, with a dot at its end; "": none
 ) -> list[str]:  # dotted names of settings or of a section
     "Where a key belongs. Raises `UnknownNameError` with the nearest one."
-    known = {*SETTINGS, *_groups()}
-    if f"{section}{key}" in known: return [f"{section}{key}"]
+    if f"{section}{key}" in SETTINGS or f"{section}{key}" in _groups(): return [f"{section}{key}"]
     if section or "." in key: raise _unknown(f"{section}{key}")
     found = [p for p in (*SETTINGS, *sorted(_groups())) if p.split(".")[-1] == key]
     if key == "random_state": return found
@@ -96,7 +97,7 @@ def _merge(config: dict, updates: Mapping, section: str) -> None:
     if not isinstance(updates, Mapping): raise InputError(f"{section[:-1] or 'a configuration'} must be a dictionary, got {updates!r:.80}")
     for key, value in updates.items():
         for path in setting_paths(str(key), section):
-            if path in SETTINGS: _place(config, path, copy.copy(check_setting(value, SETTINGS[path], path)))
+            if path in SETTINGS: _place(config, path, check_setting(value, SETTINGS[path], path))
             else: _merge(config, value, f"{path}.")
 
 
