@@ -73,7 +73,8 @@ def _pca(rows) -> np.ndarray:
     from sklearn.decomposition import PCA
     n = min(2, *rows.shape)
     pca = PCA(n, svd_solver="arpack" if sparse.issparse(rows) and min(rows.shape) > 3 else "auto", random_state=0)
-    flat = pca.fit_transform(rows if pca.svd_solver == "arpack" or not sparse.issparse(rows) else rows.toarray())
+    with np.errstate(invalid="ignore"):  # rows that are all alike have no variance to share out
+        flat = pca.fit_transform(rows if pca.svd_solver == "arpack" or not sparse.issparse(rows) else rows.toarray())
     flat *= np.sign(pca.components_[np.arange(n), np.abs(pca.components_).argmax(1)])
     return np.pad(flat, ((0, 0), (0, 2 - n)))
 
