@@ -33,6 +33,9 @@ setup(
     package_data={"k2nb": ["data/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={name: cfg[f"{name}_requirements"].split() for name in EXTRAS},
-    entry_points={"nbdev": ["k2nb=k2nb._modidx:d"]},  # lets nbdev projects, this one too, link to its pages
+    entry_points={
+        "console_scripts": ["k2nb=k2nb.cli:main"],  # python -m k2nb, by its name
+        "nbdev": ["k2nb=k2nb._modidx:d"],  # lets nbdev projects, this one too, link to its pages
+    },
     zip_safe=False,
 )

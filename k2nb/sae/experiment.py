@@ -66,7 +66,7 @@ class ExperimentResults:
     def load(
         cls,
         folder: str | Path,  # what `save` wrote
-    ) -> "ExperimentResults":
+    ) -> "ExperimentResults":  # without model and SAE: call evidence.attach to run texts again
         "Read what was saved. Raises `MissingFileError` or `StoreError`."
         return _load(cls, Path(folder))
 
@@ -144,7 +144,7 @@ def run_experiment(
     config: Mapping | None = None,  # a configuration, or the keys that differ from the defaults
     model=None,  # in place of model.transformer: what `as_subject` takes
     sae=None,  # in place of the configuration's SAE: what `as_sae` takes
-) -> ExperimentResults:
+) -> ExperimentResults:  # as far as the stages went
     "Run the stages that are switched on; take the others from the cache, where a later one needs them."
     from k2nb.sae.prompt_stages import feature_numbers
     from k2nb.sae.stages import load_experiment_models

@@ -51,7 +51,7 @@ class MissingStageError(MissingFileError):
 def open_cache(
     config: Mapping | None,  # the whole configuration, or its section `data`
     use_cached: bool | None = None,  # in place of data.use_cached_data; None: as that says
-) -> StageCache:
+) -> StageCache:  # in data.cache_dir
     "The cache that the configuration names."
     data = config_section(config, "data")
     return StageCache(data["cache_dir"], data["use_cached_data"] if use_cached is None else use_cached, data["cache_data"])
