@@ -77,8 +77,9 @@ def _cluster_part(page, r, figures: Mapping) -> None:
     about = r.clusters.drop(columns=r.clusters.columns.intersection(["features"]))
     if "top_tokens" in about:
         about["top_tokens"] = [" · ".join(tokens) for tokens in about["top_tokens"]]
-        about["top_prompts"] = [" · ".join(p if len(p) < 60 else f"{p[:59]}…" for p in prompts[:2]) for prompts in about["top_prompts"]]
-    page.table(about, "Clusters, the largest first; −1 is what belongs to none", max_rows=40)
+        first = [(prompts or [""])[0] for prompts in about.pop("top_prompts")]
+        about["strongest prompt"] = [p if len(p) < 60 else f"{p[:59]}…" for p in first]
+    page.table(about, "Clusters, the largest first; −1 is what belongs to none", max_rows=30)
     _picture(page, figures, "map", "Features by cluster")
     _picture(page, figures, "heatmap", "Clusters by the prompts on which they are strongest")
 
