@@ -16,7 +16,7 @@ import pandas as pd
 from ..core import InputError
 from .feature_llm import ask_about_features
 from .logit_lens import logit_lens
-from .specificity import specificity
+from .prompt_ranks import specificity
 from .subject import as_subject
 from .template_sentences import optimize_explanation, score_sentences, template_sentences
 
