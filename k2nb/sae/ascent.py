@@ -60,7 +60,8 @@ def ascend(
     tick=None,  # called after each step
     **terms,  # weights of `penalty_terms`
 ) -> tuple[list[Search], list[float]]:  # G searches; and the activation that the best soft prompt of each reached
-    "Gradient ascent with restarts for several features at once; what counts is the discrete prompt, run again. Raises `InputError` for bad settings."
+    """Gradient ascent with restarts for several features at once; what counts is the discrete prompt, run again.
+    Raises `InputError` for bad settings."""
     if restarts < 1 or lr <= 0: raise InputError(f"restarts must be at least 1 and lr greater than 0, got {restarts} and {lr}")
     subject, R = objective.subject, restarts
     usable = subject.usable.nonzero()[:, 0]
@@ -89,7 +90,8 @@ def ascend(
             with torch.no_grad(): ids = usable[(torch.nn.functional.normalize(P, dim=-1) @ unit.T).argmax(-1)]
             _keep(objective, ids, owner, R, fronts)
             passes = [p + R for p in passes]
-            for h, front, n in zip(history, fronts, passes): h.append((step, n, float(front.activation[-1]), float(front.cross_entropy[-1])))
+            for h, front, n in zip(history, fronts, passes):
+                h.append((step, n, float(front.activation[-1]), float(front.cross_entropy[-1])))
         if tick: tick()
     return [Search(f, h, n) for f, h, n in zip(fronts, history, passes)], soft
 

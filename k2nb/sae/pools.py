@@ -52,7 +52,8 @@ def draw_written(
     random_state: int | None = 0,  # seed
     windows: int = 8,  # prompts cut from one text
 ) -> tuple[torch.Tensor, int]:  # (n, length) token ids; and what it cost, in forward passes of a prompt of this length
-    "Windows of text that the model writes, sampled at temperature 1 from its begin token, special tokens left out; only those that survive decoding and encoding."
+    """Windows of text that the model writes, sampled at temperature 1 from its begin token, special tokens left out; only those that
+    survive decoding and encoding."""
     long, g = min(6 * length, (subject.context or 10**9) - 1), torch_rng(random_state)
     banned = torch.where(subject.usable.cpu(), 0., -torch.inf)
     kept, cost = [], 0
@@ -93,8 +94,9 @@ def first_prompts(
     check_choice(init, POOLS, "init")
     if length < 1 or (subject.context and length + subject.first > subject.context):
         raise InputError(f"length={length}: {subject.name} reads 1 to {subject.context - subject.first} tokens behind its begin token")
-    if init == "unigram" and documents is None: raise InputError("init='unigram' needs a corpus: give evidence, or init='model' or 'uniform'")
+    if init == "unigram" and documents is None:
+        raise InputError("init='unigram' needs a corpus: give evidence, or init='model' or 'uniform'")
     if init == "unigram": return draw_tokens(subject, n, length, unigram(subject, documents), random_state), 0
-    if init == "uniform" or not hasattr(subject, "lm") or subject.lm is None: return draw_tokens(subject, n, length, None, random_state), 0
+    if init == "uniform" or subject.lm is None: return draw_tokens(subject, n, length, None, random_state), 0
     written, cost = draw_written(subject, n - n // 2, length, random_state)
     return torch.cat([written, draw_tokens(subject, n // 2, length, None, random_state)]), cost

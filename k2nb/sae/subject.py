@@ -120,7 +120,7 @@ class _Words:
         ids: torch.Tensor,  # (B, T) without begin token
     ) -> list[str]:  # B texts
         "Text of rows of tokens."
-        return self.tokenizer.batch_decode(torch.as_tensor(ids).tolist(), clean_up_tokenization_spaces=False)
+        return self.tokenizer.batch_decode([[int(i) for i in row] for row in ids], clean_up_tokenization_spaces=False)
 
     def round_trip(
         self,
@@ -207,8 +207,13 @@ class Subject(_Words):
         return self.lm.device
     @property
     def embedding(self) -> torch.Tensor:
-        "(V, d) input embeddings, detached."
-        return self.lm.model.get_input_embeddings().weight.detach()
+        "(V, d) what each token is when it enters the model, detached; where a model scales its embeddings (Gemma), scaled."
+        module = self.lm.model.get_input_embeddings()
+        return module.weight.detach() if type(module) is torch.nn.Embedding else self._looked_up
+
+    @cached_property
+    def _looked_up(self) -> torch.Tensor:
+        with torch.no_grad(): return self.lm.model.get_input_embeddings()(torch.arange(self.vocabulary, device=self.device))
     @property
     def unembedding(self) -> torch.Tensor:
         "(V, d) rows whose product with the normed stream are the logits, detached."
@@ -297,7 +302,7 @@ def as_subject(
         raise InputError(f"{type(model).__name__} is no language model; give a name, a folder, or a model with its tokenizer")
     return Subject(wrap_model(model.eval(), tokenizer))
 
-# %% ../../nbs/41b_subject.ipynb #c027
+# %% ../../nbs/41b_subject.ipynb #c029
 def iter_activations(
     subject,  # a Subject
     sae,  # a SparseAutoencoder that reads it
