@@ -71,7 +71,7 @@ def main(
     argv: Sequence[str],  # the words behind `python -m k2nb sae`
 ) -> int:  # exit status: 0; 1 where the run failed, 2 where the arguments are wrong, 130 after Ctrl-C
     "Run an experiment."
-    args = _parser().parse_args(list(argv))
+    args = _parser().parse_intermixed_args(list(argv))  # options may stand between keys
     try: config = _configured(args)
     except K2Error as e: print(f"k2nb sae: {e}", file=sys.stderr); return 2
     if args.list_keys: print(_keys(config)); return 0

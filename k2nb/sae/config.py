@@ -132,6 +132,11 @@ def is_section(
     return bool(config) and not {str(key).split(".")[0] for key in config} & set(get_default_config())
 
 # %% ../../nbs/47_configuration.ipynb #c018
+def _same(value, default) -> bool:
+    "Whether a value is the default; a table, which compares cell by cell, is not."
+    return type(value) is type(default) and value == default
+
+
 def describe_config(
     config: Mapping | None = None,  # shown beside the defaults; None: the defaults alone
     section: str | None = None,  # one section only, such as "data"
@@ -145,5 +150,5 @@ def describe_config(
     df = pd.DataFrame.from_dict(rows, orient="index").rename_axis("key")
     if config is not None:
         values = dict(setting_values(update_config(config)))
-        df.insert(1, "value", ["" if values[k] == SETTINGS[k].default else repr(values[k]) for k in df.index])
+        df.insert(1, "value", ["" if _same(values[k], SETTINGS[k].default) else repr(values[k]) for k in df.index])
     return df

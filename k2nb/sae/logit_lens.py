@@ -30,10 +30,10 @@ def direction_logits(
     directions: torch.Tensor,  # (n, d) directions of its residual stream
 ) -> torch.Tensor:  # (n, V) change of each logit for a unit step in a stream of spread 1, centred over the vocabulary
     "What directions do to the logits when nothing stands between them and the head. Raises `InputError` for a wrong width."
-    w = torch.as_tensor(directions, dtype=torch.float32, device=subject.device)
+    w, dtype = torch.as_tensor(directions, dtype=torch.float32, device=subject.device), subject.unembedding.dtype
     if w.ndim != 2 or w.shape[1] != subject.d_model:
         raise InputError(f"directions must be (n, {subject.d_model}), as wide as {subject.name}, got {tuple(w.shape)}")
-    moved = torch.func.jvp(subject.final, (_probe(w),), (w,))[1].detach()
+    moved = torch.func.jvp(lambda x: subject.final(x.to(dtype)).float(), (_probe(w),), (w,))[1].detach()
     return moved - moved.mean(-1, keepdim=True)
 
 # %% ../../nbs/45_logit_lens.ipynb #c015

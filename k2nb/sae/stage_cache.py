@@ -6,7 +6,7 @@
 __all__ = ['stage_key', 'StageCache']
 
 # %% ../../nbs/47a_stage_cache.ipynb #c003
-import json, os, shutil, tempfile, warnings
+import errno, json, os, shutil, tempfile, warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,7 @@ class StageCache:
         try:
             save(temp)
             temp.chmod(0o755)
-            if path.is_dir(): shutil.rmtree(path)  # the same content, made again
-            os.replace(temp, path)
+            _take_place(temp, path)
         finally: shutil.rmtree(temp, ignore_errors=True)
 
     def entries(self) -> Any:  # DataFrame: stage, key, bytes
@@ -122,3 +121,15 @@ class StageCache:
     def __repr__(self) -> str:
         df = self.entries()
         return f"StageCache({len(df)} entries, {df['bytes'].sum() / 1e6:.1f} MB; read {self.read}, write {self.write})"
+
+# %% ../../nbs/47a_stage_cache.ipynb #c009
+def _take_place(new: Path, path: Path, tries: int = 20) -> None:
+    "Put a folder where there may be one of the same content, which another process may take away or put there just now."
+    for i in range(tries):
+        old = new.with_suffix(f".{i}.old")
+        try: os.replace(path, old)
+        except FileNotFoundError: pass
+        shutil.rmtree(old, ignore_errors=True)
+        try: return os.replace(new, path)
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST): raise
