@@ -116,6 +116,12 @@ def quality_rows(seeds: int = 3, quick: bool = False) -> Iterator[dict]:
             yield row(f"stories260K, block 3, k = {l0}, seed {seed}", s, sae, held_out[:60] if quick else held_out)
 
 
+def quality_text(seeds: int = 3, quick: bool = False) -> str:
+    "The table in Markdown."
+    rows = list(quality_rows(seeds, quick))
+    return table(list(rows[0]), [list(r.values()) for r in rows])
+
+
 def main(argv=None) -> None:
     "Print the table, line by line as it comes, and then whole."
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])

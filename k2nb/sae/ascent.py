@@ -62,7 +62,10 @@ def ascend(
 ) -> tuple[list[Search], list[float]]:  # G searches; and the activation that the best soft prompt of each reached
     """Gradient ascent with restarts for several features at once; what counts is the discrete prompt, run again.
     Raises `InputError` for bad settings."""
-    if restarts < 1 or lr <= 0: raise InputError(f"restarts must be at least 1 and lr greater than 0, got {restarts} and {lr}")
+    if restarts < 1 or not 0 < lr < float("inf"):
+        raise InputError(f"restarts must be at least 1 and lr a number greater than 0, got {restarts} and {lr}")
+    for name, x in {"noise_scale": noise_scale, **terms}.items():
+        if not 0 <= x < float("inf"): raise InputError(f"{name} must be a number of at least 0, got {x}")
     subject, R = objective.subject, restarts
     usable = subject.usable.nonzero()[:, 0]
     E = subject.embedding[usable].float()
@@ -84,6 +87,7 @@ def ascend(
         goal, acts = _soft(objective, P, owner)
         loss = (-goal / scale + penalty_terms(P, E, **terms)).sum()
         optimiser.zero_grad(); loss.backward(); optimiser.step()
+        if not torch.isfinite(P).all(): raise InputError(f"the soft prompt left all numbers behind in step {step}: lr={lr} is too great")
         soft = [max(a, b) for a, b in zip(soft, acts.view(-1, R).amax(1).tolist())]
         passes = [p + 2 * R for p in passes]
         if step % check == 0 or step == steps:

@@ -132,7 +132,8 @@ def evolve(
 ) -> list[Search]:  # G
     "EPO for several features at once. Raises `InputError` for no feature, and for penalties below 0."
     if not len(features): raise InputError("features must name at least one feature")
-    if min(penalties) < 0: raise InputError(f"penalties must be at least 0, got {tuple(penalties)}")
+    if not len(penalties) or not all(0 <= p < np.inf for p in penalties):
+        raise InputError(f"penalties must be at least one number of at least 0, got {tuple(penalties)}")
     lam, subject = torch.as_tensor(penalties, dtype=torch.float32), objective.subject
     device, M = subject.device, len(penalties)
     scored = _score_all(objective, features, pools)

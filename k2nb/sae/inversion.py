@@ -125,6 +125,7 @@ def _beginnings(objective: Objective, features, length, init, pool, seed_windows
     ids, cost = first_prompts(subject, pool, length, init, getattr(evidence, "ids", None), random_state)
     ids = ids.cpu()
     ids = ids[subject.round_trip(ids)]
+    if not len(ids): raise InputError(f"none of pool={pool} first prompts of {length} tokens survives decoding and encoding: draw more")
     values = _pool_values(objective, ids, features)
     pools = [ids[values[:, i].topk(min(_KEPT, len(ids))).indices] for i in range(len(features))]
     if seed_windows:
@@ -221,10 +222,10 @@ def optimize_features(
 ) -> list[InversionResult]:  # in the order of feature_ids
     "The prompt that really fires each feature. Raises `InputError` for features out of range or dead, and for settings that cannot be."
     subject, sae = as_subject(model), as_sae(sae)
-    objective, features = Objective(subject, sae), _checked(sae, feature_ids, evidence, allow_dead)
+    objective, features = Objective(subject, sae), _checked(subject, sae, feature_ids, evidence, allow_dead)
     check_choice(method, METHODS, "method")
-    _check_counts(max_steps=max_steps, batch_features=batch_features, population=population, candidates=candidates,
-                  top_tokens=top_tokens, pool=pool)
+    _check_counts(length=length, max_steps=max_steps, batch_features=batch_features, population=population, candidates=candidates,
+                  top_tokens=top_tokens, pool=pool, restarts=restarts)
     if evidence is None and (method == "dataset" or seed_windows or init == "unigram"):
         raise InputError(f"method={method!r}, seed_windows={seed_windows}, init={init!r}: windows and unigrams come from a corpus; "
                          "give evidence=collect_features(…)")
@@ -262,13 +263,16 @@ def _all_batches(objective, features, size, search, method, length, max_steps, e
     return results
 
 # %% ../../nbs/44d_inversion.ipynb #c011
-def _checked(sae, feature_ids, evidence, allow_dead) -> list[int]:
+def _checked(subject, sae, feature_ids, evidence, allow_dead) -> list[int]:
     if np.ndim(feature_ids) != 1 or not len(feature_ids):
         raise InputError(f"feature_ids must be a list of at least one feature, got {feature_ids!r}")
     features = [sae.check_feature(f) for f in feature_ids]
     if evidence is None: return features
     maximum = np.asarray(evidence.maximum)
     if len(maximum) != sae.n_features: raise InputError(f"the evidence is of {len(maximum)} features, and {sae.name} has {sae.n_features}")
+    for what, own in (("sae", sae), ("subject", subject)):
+        if getattr(evidence, f"{what}_hash") != own.hash:
+            raise InputError(f"the evidence was collected with another {'SAE' if what == 'sae' else 'model'} than {own.name}: collect it anew")
     dead = [f for f in features if maximum[f] <= 0]
     if dead and not allow_dead:
         raise InputError(f"feature {', '.join(map(str, dead[:5]))} never fires on the evidence's {len(evidence.texts)} texts: it is dead "

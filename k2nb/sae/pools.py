@@ -33,6 +33,7 @@ def draw_tokens(
     random_state: int | None = 0,  # seed
 ) -> torch.Tensor:  # (n, length) token ids whose text is tokenised to them again, as far as ten draws find such
     "Prompts of independent tokens."
+    if n < 1: return torch.zeros(0, length, dtype=torch.long, device=subject.device)
     weights = (subject.usable.float() if weights is None else weights).cpu()
     g = torch_rng(random_state)
     kept, whole = [], 0
@@ -92,8 +93,9 @@ def first_prompts(
 ) -> tuple[torch.Tensor, int]:  # (n, length) token ids; and their cost in forward passes
     "What a search begins with. Raises `InputError` for lengths that the model cannot read, and for a unigram without a corpus."
     check_choice(init, POOLS, "init")
-    if length < 1 or (subject.context and length + subject.first > subject.context):
-        raise InputError(f"length={length}: {subject.name} reads 1 to {subject.context - subject.first} tokens behind its begin token")
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1 or (subject.context and length + subject.first > subject.context):
+        room = f"1 to {subject.context - subject.first}" if subject.context else "1 or more"
+        raise InputError(f"length={length!r}: {subject.name} reads {room} tokens behind its begin token")
     if init == "unigram" and documents is None:
         raise InputError("init='unigram' needs a corpus: give evidence, or init='model' or 'uniform'")
     if init == "unigram": return draw_tokens(subject, n, length, unigram(subject, documents), random_state), 0

@@ -26,6 +26,8 @@ def feature_numbers(
     "Numbers of features. Raises `InputError` for one that the SAE does not have, and for dead ones."
     if hasattr(features, "columns"): features = features["feature"]
     if isinstance(features, (int, np.integer)): features = [features]
+    if words := [f for f in features if isinstance(f, str)]:
+        raise InputError(f"{words[0]!r} is a word, not a feature's number; go through the column of a table: for f in table['feature']")
     numbers = list(dict.fromkeys(sae.check_feature(f) for f in features))
     if not numbers: raise InputError("no feature was given; name at least one")
     dead = [] if evidence is None else [f for f in numbers if not evidence.maximum[f] > 0]
@@ -36,10 +38,12 @@ def feature_numbers(
     return numbers
 
 
-def _content(evidence) -> dict | None:
-    "What of the prompts a result depends on."
+def _content(evidence) -> str | None:
+    "What of the prompts a result depends on, in one hash: texts, the tokens that were read of them, and how many examples were kept."
     if evidence is None: return None
-    return {"texts": evidence.texts, "pooling": evidence.pooling, "model": evidence.subject_hash, "sae": evidence.sae_hash}
+    kept = evidence.token_statistics
+    return stage_key(texts=evidence.texts, lengths=[len(i) for i in evidence.ids], ids=np.concatenate(evidence.ids), top_k=kept.top_k,
+                     threshold=kept.threshold, pooling=evidence.pooling, model=evidence.subject_hash, sae=evidence.sae_hash)
 
 # %% ../../nbs/47b_prompt_stages.ipynb #c010
 _SHOWN = ("feature_ids", "visualize_training", "show_full_sequence", "verbose")  # keys that a result does not depend on
@@ -60,7 +64,8 @@ def run_prompt_optimization(
     settings, cache, on = stage_settings(config, "optimization", "run_prompt_optimization", cache)
     numbers = feature_numbers(settings["feature_ids"] or features, sae, evidence)
     kept = {k: v for k, v in settings.items() if k not in (*_SHOWN, "batch_features")}
-    keys = {f: stage_key(model=model, sae=sae, evidence=_content(evidence), feature=f, settings=kept) for f in numbers}
+    content = _content(evidence)
+    keys = {f: stage_key(model=model, sae=sae, evidence=content, feature=f, settings=kept) for f in numbers}
     found = {f: entry[1] for f in numbers if (entry := cache.get("optimization", keys[f], always=not on)) is not None}
     return _search(model, sae, keys, found, settings, evidence, cache, on)
 
@@ -121,31 +126,32 @@ def generate_explanations(
     if not len(feature_results): raise InputError("there are no results to explain")
     lm = None if lm is None else as_subject(lm)
     keys = _word_keys(model, sae, feature_results, lm, settings, evidence)
-    found = {f: entry[1] for f, key in keys.items() if (entry := cache.get("explanations", key, always=not on)) is not None}
-    todo = [r for r in feature_results if r.feature_id not in found]
-    if todo and not on: raise missing_stage("run_explanations", cache, f"words for feature {todo[0].feature_id}")
-    found |= _explain(model, sae, todo, lm, settings, evidence, cache, keys)
-    return pd.DataFrame([found[r.feature_id] for r in feature_results])
+    found = {key: entry[1] for key in keys if (entry := cache.get("explanations", key, always=not on)) is not None}
+    todo = {key: r for key, r in zip(keys, feature_results) if key not in found}
+    if todo and not on: raise missing_stage("run_explanations", cache, f"words for feature {next(iter(todo.values())).feature_id}")
+    found |= _explain(model, sae, todo, lm, settings, evidence, cache)
+    return pd.DataFrame([found[key] for key in keys])
 
 
-def _word_keys(model, sae, results, lm, settings: dict, evidence) -> dict:
-    "A feature's entry: its prompt, and all that its words depend on. A client without a name makes an entry that is never found again."
+def _word_keys(model, sae, results, lm, settings: dict, evidence) -> list[str]:
+    "A result's entry: its prompt, and all that its words depend on. A client without a name makes an entry that is never found again."
     client = settings["client"]
     name = None if client is None else next((str(n) for a in ("model", "name") if isinstance(n := getattr(client, a, None), str)), None)
     about = {k: v for k, v in settings.items() if k not in ("client", "concurrency", "timeout")}
     about |= {"client": name, "type": type(client).__name__, "nameless": client is not None and name is None and os.urandom(8).hex()}
-    return {r.feature_id: stage_key(model=model, sae=sae, lm=lm, evidence=_content(evidence), feature=r.feature_id, prompt=r.prompt,
-                                    tokens=list(r.token_ids), **about) for r in results}
+    about |= {"model": model, "sae": sae, "lm": lm, "evidence": _content(evidence)}
+    return [stage_key(feature=r.feature_id, prompt=r.prompt, tokens=list(r.token_ids), **about) for r in results]
 
 
-def _explain(model, sae, todo: list, lm, settings: dict, evidence, cache: StageCache, keys: dict) -> dict:
-    "Rows by feature, kept as they come; a client's failures are not kept."
+def _explain(model, sae, todo: dict, lm, settings: dict, evidence, cache: StageCache) -> dict:
+    "Rows by key, kept as they come; a client's failures are not kept."
+    import pandas as pd
     from k2nb.sae.explanations import explain_features
-    rows, at_once = {}, 1 if settings["client"] is None else 4 * settings["concurrency"]
+    rows, todo, at_once = {}, list(todo.items()), 1 if settings["client"] is None else 4 * settings["concurrency"]
     for i in progress(range(0, len(todo), at_once), "words", unit="batch"):
         batch = todo[i:i + at_once]
-        table = explain_features(model, sae, batch, evidence, lm=lm, show=False, **settings)
-        for row in table.to_dict("records"):
-            rows[row["feature"]] = row
-            if row["failure"] is None: cache.put("explanations", keys[row["feature"]], {}, row)
+        table = explain_features(model, sae, [r for _, r in batch], evidence, lm=lm, show=False, **settings)
+        for (key, _), row in zip(batch, table.to_dict("records")):
+            rows[key] = row | {"failure": None if pd.isna(row["failure"]) else row["failure"]}  # beside a text, pandas makes None NaN
+            if rows[key]["failure"] is None: cache.put("explanations", key, {}, rows[key])
     return rows

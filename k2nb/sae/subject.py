@@ -61,7 +61,7 @@ def _usable(tokenizer, vocabulary: int) -> torch.Tensor:
 def _round_trip(tokenizer, ids: list[list[int]]) -> tuple[list[str], list[bool]]:
     "Texts of the rows, and whether each text is tokenised to its row again."
     texts = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
-    again = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    again = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     return texts, [list(a) == list(b) for a, b in zip(ids, again)]
 
 # %% ../../nbs/41b_subject.ipynb #c009
@@ -241,6 +241,7 @@ class Subject(_Words):
         if embeds is None:
             self._check_ids(ids)
             embeds = self.lm.model.get_input_embeddings()(ids.to(self.device))
+        embeds = embeds.to(self.lm.dtype)
         if at is not None and at[1] == "emb":
             stream, at = embeds, None
             if not logits: return Pass(stream, None)
@@ -281,6 +282,7 @@ class Subject(_Words):
         stream: torch.Tensor,  # (..., d) residual stream behind the last block
     ) -> torch.Tensor:  # (..., V)
         "Logits of a stream: what stands between the last block and the head (the final norm), then the head."
+        stream = stream.to(self.lm.dtype)
         for module in self._after_blocks: stream = module(stream)
         return self.lm.whole.get_output_embeddings()(stream)
 
@@ -302,7 +304,7 @@ def as_subject(
         raise InputError(f"{type(model).__name__} is no language model; give a name, a folder, or a model with its tokenizer")
     return Subject(wrap_model(model.eval(), tokenizer))
 
-# %% ../../nbs/41b_subject.ipynb #c029
+# %% ../../nbs/41b_subject.ipynb #c031
 def iter_activations(
     subject,  # a Subject
     sae,  # a SparseAutoencoder that reads it

@@ -1,0 +1,139 @@
+"""Prompts that fire SAE features: EPO beside chance, the corpus, and the embedding search as it was published and with its gradient repaired."""
+import os, time
+
+import numpy as np
+import torch
+
+from _report import table
+from k2nb.core import rng
+from k2nb.planted import documents
+from k2nb.sae import as_subject, collect_features, load_sae, optimize_features
+from k2nb.sae.ascent import penalty_terms
+from k2nb.sae.objective import Objective
+
+CORPUS = 600  # held-out documents whose strongest activation is the measure; no SAE and no model was trained on them
+CORPUS_SEED = 9_041
+
+
+def published(subject, sae, features, repaired: bool, seed: int, steps=250, lr=1e-3, lambda_reg=1e-5, noise=.5, length=10) -> list[dict]:
+    """The optimiser of SAE inverse embeddings with its default settings: random token embeddings plus noise, AdamW, nearest tokens by
+    cosine. As published the activation comes through a detached cache, so that only the distance term moves anything."""
+    objective, E = Objective(subject, sae), subject.embedding
+    start = [torch.Generator().manual_seed(int(rng(seed, "published", f).integers(2**31))) for f in features]
+    ids = torch.stack([torch.randint(subject.vocabulary, (length,), generator=g) for g in start])
+    P = (E[ids] + noise * torch.stack([torch.randn(length, E.shape[1], generator=g) for g in start])).requires_grad_()
+    optimiser, owner = torch.optim.AdamW([P], lr=lr, weight_decay=0.), torch.as_tensor(features)
+    begin = E[torch.full((len(features), 1), subject.bos_id)]
+    for _ in range(steps):
+        loss = penalty_terms(P, E, lambda_reg).sum()
+        if repaired:
+            stream = subject.run(embeds=torch.cat([begin, P], 1), at=objective.at, logits=False).stream
+            pre, bar = objective.margins(stream, owner)
+            loss = loss - (pre - bar)[:, 1:].amax(1).sum()
+        optimiser.zero_grad(); loss.backward(); optimiser.step()
+    with torch.no_grad():
+        found = (torch.nn.functional.normalize(P, dim=-1) @ torch.nn.functional.normalize(E, dim=-1).T).argmax(-1)
+        text = [subject.encode([t])[0][0, 1:] for t in subject.decode(found)]
+        rows = [objective.score(t[None], owner[i:i + 1]) for i, t in enumerate(text)]
+    passes = 3 * steps if repaired else steps
+    return [{"activation": float(r.activation[0]), "nats": float(r.cross_entropy[0]), "whole": t.tolist() == f.tolist(), "passes": passes}
+            for r, t, f in zip(rows, text, found)]
+
+
+def ours(subject, sae, features, evidence, seed: int, limit: float, **how) -> list[dict]:
+    "One of k2nb's searches."
+    found = optimize_features(subject, sae, features, evidence=evidence, random_state=seed, show=False, **how)
+    rows = [{"activation": r.activation, "nats": r.cross_entropy, "whole": r.round_trip, "passes": r.n_passes} for r in found]
+    for row, r in zip(rows, found): row["fluent"] = 0. if (f := r.fluent(limit)) is None else f.activation
+    return rows
+
+
+def pick(evidence, n: int, seed: int) -> list[int]:
+    "n live features with a token density of .005 to .5."
+    density = np.asarray(evidence.token_statistics.density)
+    live = np.flatnonzero((density > .005) & (density < .5))
+    return rng(seed, "features").permutation(live)[:n].tolist()
+
+
+def interval(x, statistic) -> str:
+    "A statistic of features and its 95 % bootstrap interval over features."
+    x = np.asarray(x, float)
+    draws = statistic(x[rng(0, "bootstrap").integers(len(x), size=(2000, len(x)))], axis=1)
+    low, high = np.quantile(draws, [.025, .975])
+    return f"{statistic(x):.2f} ({low:.2f}–{high:.2f})"
+
+
+def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
+    "All plans on the same features; `plans` is name -> (seeds at most, function of (features, seed) -> rows)."
+    top, lines = np.asarray(evidence.maximum), []
+    for name, (most, search) in plans.items():
+        rows, cpu, wall = [], time.process_time(), time.monotonic()
+        for seed in range(min(seeds, most)):
+            features = pick(evidence, n, seed)
+            rows += [r | {"R": r["activation"] / top[f], "F": r.get("fluent", r["activation"] if r["nats"] <= limit else 0.) / top[f]}
+                     for f, r in zip(features, search(features, seed))]
+        cpu, wall = (time.process_time() - cpu) / len(rows), (time.monotonic() - wall) / len(rows)
+        R, F = np.array([r["R"] for r in rows]), np.array([r["F"] for r in rows])
+        whole, passes = np.mean([r["whole"] for r in rows]), np.mean([r["passes"] for r in rows])
+        lines.append([name, len(rows), f"{(R > 0).mean():.1%}", interval(R >= .9999, np.mean), interval(R, np.median),
+                      interval(F, np.median), f"{whole:.0%}", f"{passes:,.0f}", f"{cpu:.2f}", f"{wall:.2f}"])
+        print(" | ".join(map(str, lines[-1])), flush=True)
+    return table(["search", "features", "fires", "R ≥ 1", "median R", "median R, fluent", "survives", "passes", "CPU s", "s"], lines)
+
+
+def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) -> dict:
+    def k2(**how): return lambda features, seed: ours(subject, sae, features, evidence, seed, limit, **how)
+    as_many = dict(method="random", max_steps=steps + 6)  # at least as many prompts as EPO has passes
+    return {
+        "published (no gradient)": (3, lambda f, s: published(subject, sae, f, False, s)),
+        "its gradient repaired": (3, lambda f, s: published(subject, sae, f, True, s)),
+        "random, uniform tokens": (3, k2(init="uniform", **as_many)),
+        "random, corpus' unigrams": (3, k2(init="unigram", **as_many)),
+        "random, text the model writes": (3, k2(init="model", **as_many)),
+        "the corpus' 32 best windows": (3, k2(method="dataset", seed_windows=32)),
+        "gradient ascent, 4 restarts": (1, k2(method="gradient", max_steps=100)),
+        "GCG": (1, k2(method="gcg", max_steps=steps)),
+        "EPO from uniform tokens": (3, k2(init="uniform", max_steps=steps)),
+        "EPO from text the model writes": (3, k2(max_steps=steps)),
+        "EPO seeded by windows": (3, k2(seed_windows=32, pool=128, max_steps=seeded_steps)),
+    }
+
+
+_READ = ("R: activation of the prompt's text, run again behind a begin token, over the strongest activation on held-out text (whole "
+         "documents, all positions but the begin token). In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt whose "
+         "cross-entropy is at most that of the corpus' windows of ten tokens plus one nat; {limit:.2f} nats a token here. *Survives*: the "
+         "text is tokenised to the prompt's tokens again. *CPU s*: processor seconds a feature, eight features at once; *s*: wall seconds. "
+         "Random prompts are run once for all features of a seed, and each is charged for all of them.")
+
+
+def tiny_text(seeds: int, n: int, quick: bool) -> str:
+    "The packaged SAE of k2-tiny's last block."
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    subject, sae = as_subject("k2-tiny", device="cpu"), load_sae("k2-tiny", device="cpu")
+    evidence = collect_features(subject, sae, documents(60 if quick else CORPUS, random_state=CORPUS_SEED).texts, show_progress=False)
+    limit = _limit(subject, evidence)
+    plans = _plans(subject, sae, evidence, limit, 3 if quick else 30, 3 if quick else 15)
+    text = run(subject, sae, evidence, plans, seeds, n, limit)
+    return f"{n} features a seed, {seeds} seeds (`GCG` and ascent: one), prompts of ten tokens. {_READ.format(limit=limit)}\n\n{text}"
+
+
+def _limit(subject, evidence) -> float:
+    from k2nb.sae.inversion import window_cross_entropy
+    return window_cross_entropy(subject, evidence.ids, 10) + 1
+
+
+def stories_text(seeds: int, n: int, quick: bool) -> str:
+    "stories260K, block 3: a peaky SAE (L0 5) and the usual one (L0 16)."
+    from _sae_quality import stories_sae
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    parts = []
+    for l0, most in ((5, seeds), (16, 1)):
+        subject, sae, _, held_out = stories_sae(l0=l0)
+        evidence = collect_features(subject, sae, held_out[:50] if quick else held_out, show_progress=False)
+        limit = _limit(subject, evidence)
+        plans = _plans(subject, sae, evidence, limit, 3 if quick else 67, 3 if quick else 15)
+        text = run(subject, sae, evidence, plans, most, n, limit)
+        parts.append(f"**L0 {l0}**, {n} features a seed, {most} seed{'s' * (most > 1)}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
+    told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; some 8,000 "
+            "passes, seeded 2,000.")
+    return "\n\n".join([told, *parts])
