@@ -103,6 +103,7 @@ def _plain_config(config: Mapping) -> dict:
     "A configuration as JSON has it: a client is left out, texts are a list."
     out = update_config(config, {"explanation": {"client": None}})
     corpus = out["data"]["corpus"]
+    if hasattr(corpus, "columns"): corpus = corpus[out["data"]["text_column"]]
     out["data"]["corpus"] = str(corpus) if isinstance(corpus, (str, Path)) else list(corpus)
     return out
 
