@@ -125,7 +125,8 @@ def load_model(
     side: str | None = None,  # of an encoder–decoder, "encoder" (also None) or "decoder"
     head: bool = False,  # True: with its language-model head, as `.whole`; only causal language models have one that fits
 ) -> LoadedModel:  # in evaluation mode, its weights without gradients
-    "A model, with or without its head, and its tokenizer or image processor. Code in a checkpoint is never run. What is missing or unknown raises."
+    """A model, with or without its head, and its tokenizer or image processor. Code in a checkpoint is never run.
+    What is missing or unknown raises."""
     from transformers import AutoConfig
     if not isinstance(name_or_path, (str, Path)): raise InputError(f"name_or_path must be a name or a path, got {name_or_path!r}")
     name, dtype, device = str(name_or_path), _dtype(dtype), choose_device(device)

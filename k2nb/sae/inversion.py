@@ -8,7 +8,7 @@ __all__ = ['METHODS', 'InversionResult', 'window_cross_entropy', 'optimize_featu
 # %% ../../nbs/44d_inversion.ipynb #c003
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -272,7 +272,8 @@ def _checked(subject, sae, feature_ids, evidence, allow_dead) -> list[int]:
     if len(maximum) != sae.n_features: raise InputError(f"the evidence is of {len(maximum)} features, and {sae.name} has {sae.n_features}")
     for what, own in (("sae", sae), ("subject", subject)):
         if getattr(evidence, f"{what}_hash") != own.hash:
-            raise InputError(f"the evidence was collected with another {'SAE' if what == 'sae' else 'model'} than {own.name}: collect it anew")
+            other = "SAE" if what == "sae" else "model"
+            raise InputError(f"the evidence was collected with another {other} than {own.name}: collect it anew")
     dead = [f for f in features if maximum[f] <= 0]
     if dead and not allow_dead:
         raise InputError(f"feature {', '.join(map(str, dead[:5]))} never fires on the evidence's {len(evidence.texts)} texts: it is dead "

@@ -93,7 +93,8 @@ def first_prompts(
 ) -> tuple[torch.Tensor, int]:  # (n, length) token ids; and their cost in forward passes
     "What a search begins with. Raises `InputError` for lengths that the model cannot read, and for a unigram without a corpus."
     check_choice(init, POOLS, "init")
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1 or (subject.context and length + subject.first > subject.context):
+    whole = isinstance(length, int) and not isinstance(length, bool)
+    if not whole or length < 1 or (subject.context and length + subject.first > subject.context):
         room = f"1 to {subject.context - subject.first}" if subject.context else "1 or more"
         raise InputError(f"length={length!r}: {subject.name} reads {room} tokens behind its begin token")
     if init == "unigram" and documents is None:
