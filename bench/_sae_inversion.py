@@ -1,4 +1,4 @@
-"""Prompts that fire SAE features: EPO beside chance, the corpus, and the embedding search as it was published and with its gradient repaired."""
+"""Prompts that fire SAE features: EPO beside chance, the corpus, and the embedding search as published and with its gradient repaired."""
 import os, time
 
 import numpy as np
@@ -9,6 +9,7 @@ from k2nb.core import rng
 from k2nb.planted import documents
 from k2nb.sae import as_subject, collect_features, load_sae, optimize_features
 from k2nb.sae.ascent import penalty_terms
+from k2nb.sae.inversion import _windows
 from k2nb.sae.objective import Objective
 
 CORPUS = 600  # held-out documents whose strongest activation is the measure; no SAE and no model was trained on them
@@ -36,14 +37,16 @@ def published(subject, sae, features, repaired: bool, seed: int, steps=250, lr=1
         text = [subject.encode([t])[0][0, 1:] for t in subject.decode(found)]
         rows = [objective.score(t[None], owner[i:i + 1]) for i, t in enumerate(text)]
     passes = 3 * steps if repaired else steps
-    return [{"activation": float(r.activation[0]), "nats": float(r.cross_entropy[0]), "whole": t.tolist() == f.tolist(), "passes": passes}
-            for r, t, f in zip(rows, text, found)]
+    return [{"feature": x, "activation": float(r.activation[0]), "nats": float(r.cross_entropy[0]), "whole": t.tolist() == f.tolist(),
+             "passes": passes} for x, r, t, f in zip(features, rows, text, found)]
 
 
 def ours(subject, sae, features, evidence, seed: int, limit: float, **how) -> list[dict]:
     "One of k2nb's searches."
+    if how.get("method") == "dataset": features = [f for f in features if len(_windows(subject, evidence, f, 10, 1))]
     found = optimize_features(subject, sae, features, evidence=evidence, random_state=seed, show=False, **how)
-    rows = [{"activation": r.activation, "nats": r.cross_entropy, "whole": r.round_trip, "passes": r.n_passes} for r in found]
+    rows = [{"feature": r.feature_id, "activation": r.activation, "nats": r.cross_entropy, "whole": r.round_trip, "passes": r.n_passes}
+            for r in found]
     for row, r in zip(rows, found): row["fluent"] = 0. if (f := r.fluent(limit)) is None else f.activation
     return rows
 
@@ -70,8 +73,9 @@ def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
         rows, cpu, wall = [], time.process_time(), time.monotonic()
         for seed in range(min(seeds, most)):
             features = pick(evidence, n, seed)
-            rows += [r | {"R": r["activation"] / top[f], "F": r.get("fluent", r["activation"] if r["nats"] <= limit else 0.) / top[f]}
-                     for f, r in zip(features, search(features, seed))]
+            for r in search(features, seed):
+                fluent = r.get("fluent", r["activation"] if r["nats"] <= limit else 0.)
+                rows.append(r | {"R": r["activation"] / top[r["feature"]], "F": fluent / top[r["feature"]]})
         cpu, wall = (time.process_time() - cpu) / len(rows), (time.monotonic() - wall) / len(rows)
         R, F = np.array([r["R"] for r in rows]), np.array([r["F"] for r in rows])
         whole, passes = np.mean([r["whole"] for r in rows]), np.mean([r["passes"] for r in rows])
@@ -83,7 +87,7 @@ def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
 
 def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) -> dict:
     def k2(**how): return lambda features, seed: ours(subject, sae, features, evidence, seed, limit, **how)
-    as_many = dict(method="random", max_steps=steps + 6)  # at least as many prompts as EPO has passes
+    as_many = dict(method="random", max_steps=steps + 9)  # at least as many prompts as EPO has passes
     return {
         "published (no gradient)": (3, lambda f, s: published(subject, sae, f, False, s)),
         "its gradient repaired": (3, lambda f, s: published(subject, sae, f, True, s)),
@@ -103,7 +107,8 @@ _READ = ("R: activation of the prompt's text, run again behind a begin token, ov
          "documents, all positions but the begin token). In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt whose "
          "cross-entropy is at most that of the corpus' windows of ten tokens plus one nat; {limit:.2f} nats a token here. *Survives*: the "
          "text is tokenised to the prompt's tokens again. *CPU s*: processor seconds a feature, eight features at once; *s*: wall seconds. "
-         "Random prompts are run once for all features of a seed, and each is charged for all of them.")
+         "Random prompts are run once for all features of a seed, and each is charged for all of them. "
+         "Features of which no window of ten tokens survives are missing in the line of windows.")
 
 
 def tiny_text(seeds: int, n: int, quick: bool) -> str:

@@ -74,7 +74,7 @@ def ascend(
     starts, scales = [], []
     for i, (f, pool) in enumerate(zip(features, pools)):
         s = objective.score(pool, torch.full((len(pool),), f, device=subject.device))
-        fronts[i].add(pool.cpu().numpy(), s.activation.cpu().numpy(), s.cross_entropy.cpu().numpy())
+        fronts[i].add(pool.cpu().numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
         g = torch.Generator().manual_seed(seeds[i] if seeds is not None else i)
         best = pool[s.value.topk(min(R, len(pool))).indices]
         best = best[torch.arange(R) % len(best)]
@@ -114,4 +114,4 @@ def _keep(objective: Objective, ids, owner, R: int, fronts) -> None:
     whole, s = objective.subject.round_trip(ids), objective.score(ids, owner)
     for i, front in enumerate(fronts):
         rows = [r for r in range(i * R, (i + 1) * R) if whole[r]]
-        if rows: front.add(ids[rows].cpu().numpy(), s.activation[rows].cpu().numpy(), s.cross_entropy[rows].cpu().numpy())
+        if rows: front.add(ids[rows].cpu().numpy(), s.value[rows].cpu().numpy(), s.cross_entropy[rows].cpu().numpy())

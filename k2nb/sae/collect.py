@@ -21,6 +21,7 @@ from ..core import (InputError, MissingFileError, StoreError, check_choice, load
                        write_json)
 from ..embedding.texts import read_texts
 from ..planted.corpus import documents
+from .saelens import as_sae
 from .statistics import FeatureStatistics, sparse_activations
 from .subject import as_subject, iter_activations
 
@@ -131,7 +132,7 @@ def collect_features(
     show_progress: bool = False,  # show a bar
 ) -> "Collected":  # pooled activations, statistics, texts and tokens
     "Read prompts through model and SAE. Raises `InputError` for a single prompt, an SAE of another model, or an activation that is NaN."
-    subject = as_subject(subject)
+    subject, sae = as_subject(subject), as_sae(sae)
     check_choice(pooling, ("max", "mean", "token"), "pooling")
     texts = read_texts(list(texts) if isinstance(texts, (tuple, pd.Series)) else texts).texts
     if len(texts) < 2: raise InputError("one prompt tells nothing of how a feature differs between prompts; give two or more")
@@ -172,7 +173,7 @@ class Collected:
     pooling: str  # "max", "mean" or "token"
     subject_hash: str  # of the model
     sae_hash: str  # of the SAE
-    _models: tuple | None = field(default=None, repr=False)
+    _models: tuple | None = field(default=None, repr=False)  # model and SAE, to run texts again; set by `attach`
 
     def __repr__(self) -> str:
         tokens = sum(map(len, self.ids))

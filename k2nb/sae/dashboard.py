@@ -18,6 +18,7 @@ from ..core import InputError, K2Error, atomic_path, progress
 from .dashboard_page import DASHBOARD_STYLE, dashboard_html, dashboard_page, effects_html, feature_html
 from .feature_data import _by_feature, _explanations, _labels, _plain, feature_data, feature_effect
 from .steering import STEER_MODES, _live
+from .saelens import as_sae
 from .subject import as_subject
 from ..view.tokens import Html, _shown
 
@@ -131,7 +132,7 @@ class FeatureDashboard:
         effects: bool = True,  # run the model with the feature turned, for every feature that is shown
         **steering,  # strengths, prompt, max_new_tokens, n_texts, max_tokens of `feature_effects`
     ):
-        self.subject = as_subject(model)
+        self.subject, sae = as_subject(model), as_sae(sae)
         self.subject.check_sae(sae)
         self.sae, self.evidence = sae.to(self.subject.device), evidence.attach(self.subject, sae)
         self.results, self.explanations = _by_feature(results), _explanations(explanations)

@@ -20,16 +20,16 @@ from .objective import Objective, Scored
 class Front:
     "The Pareto front of activation (more is better) against cross-entropy (less is better) of all prompts that were tried for a feature."
     ids: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (n, L) tokens, by growing cross-entropy
-    activation: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (n,) growing
+    activation: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (n,) growing; of silent prompts how far below their bar, ≤ 0
     cross_entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (n,) nats a token, growing
 
     def add(
         self,
         ids,  # (m, L) token ids
-        activation,  # (m,)
+        activation,  # (m,) `Scored.value`: the activation, or how far below its bar
         cross_entropy,  # (m,)
     ) -> None:
-        "Take in more prompts; what another beats in both is dropped. Silent prompts count as activation 0."
+        "Take in more prompts; what another beats in both is dropped."
         ids = np.asarray(ids)
         all_ids = np.concatenate([self.ids, ids]) if len(self.ids) else ids
         a, c = np.concatenate([self.activation, activation]), np.concatenate([self.cross_entropy, cross_entropy])
@@ -84,7 +84,7 @@ def children(
 class Search:
     "What a search found for one feature."
     front: Front  # of prompts that survive decoding and encoding
-    history: list  # (step, passes, best activation so far, its cross-entropy)
+    history: list  # (step, passes, best activation so far (≤ 0: how far below its bar), its cross-entropy)
     passes: int  # forward passes of one prompt each; a backward pass counts as one more
 
 
@@ -107,7 +107,7 @@ class _State:
         self.take(pool, scored)
 
     def take(self, ids, scored: Scored) -> None:
-        self.front.add(ids.numpy(), scored.activation.numpy(), scored.cross_entropy.numpy())
+        self.front.add(ids.numpy(), scored.value.numpy(), scored.cross_entropy.numpy())
         ids, value = torch.cat([self.ids, ids]), torch.cat([self.value, scored.value])
         nats = torch.cat([self.nats, scored.cross_entropy])
         pick = (value - self.scale * self.penalties[:, None] * nats).argmax(1)

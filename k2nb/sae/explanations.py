@@ -17,6 +17,7 @@ from ..core import InputError
 from .feature_llm import ask_about_features
 from .logit_lens import logit_lens
 from .prompt_ranks import specificity
+from .saelens import as_sae
 from .subject import as_subject
 from .template_sentences import optimize_explanation, score_sentences, template_sentences
 
@@ -222,7 +223,7 @@ def explain_features(
 ) -> pd.DataFrame:  # a row a result; its columns are those of `EXPLANATION_COLUMNS`
     """What features mean. With a client `explanation` is its answer (None, and `failure` says why, where none came); `words` is always
     the sentence from the facts. Raises `InputError` for an unknown feature, or evidence of another model or SAE."""
-    subject = as_subject(model)
+    subject, sae = as_subject(model), as_sae(sae)
     subject.check_sae(sae)
     known = _checked(sae, results)
     if evidence is not None: evidence.attach(subject, sae)

@@ -44,7 +44,7 @@ class InversionResult:
     dataset_cross_entropy: float  # mean over the corpus' windows of this length, run like the prompt; nan without a corpus
     round_trip: bool  # the text is tokenised to token_ids again
     soft_activation: float = float("nan")  # what the soft prompt reached; of the method "gradient"
-    history: pd.DataFrame = field(default_factory=lambda: _frame({}, _HISTORY))  # step, passes, activation, cross_entropy: best so far
+    history: pd.DataFrame = field(default_factory=lambda: _frame({}, _HISTORY))  # best so far: activation ≤ 0 is below the bar
     pareto: pd.DataFrame = field(default_factory=lambda: _frame({}, _PARETO))  # prompt, tokens, activation, ratio, cross_entropy
     n_passes: int = 0  # forward passes of one prompt
     seconds: float = 0.  # wall time, shared evenly among the features of a batch
@@ -135,10 +135,15 @@ def _beginnings(objective: Objective, features, length, init, pool, seed_windows
 
 
 def _windows(subject, evidence, feature: int, length: int, n: int) -> torch.Tensor:
-    "The corpus' best windows of a feature that survive decoding and encoding, (m, L)."
-    rows = [w for w in evidence.windows(feature, length, n) if len(w) == length]
-    ids = torch.tensor(rows, dtype=torch.long).view(-1, length)
-    return ids[subject.round_trip(ids) & subject.usable.cpu()[ids].all(1)]
+    "(m, L) The corpus' windows that hold a feature's strongest tokens, with as much before these as survives decoding and encoding."
+    options, usable = [], subject.usable.cpu()
+    for _, row, at in evidence.token_statistics.examples(feature).itertuples(index=False):
+        tokens, at = evidence.ids[int(row)], int(at)
+        options.append([tokens[a:a + length] for a in range(max(0, at + 1 - length), min(at, len(tokens) - length) + 1)])
+    flat = torch.tensor([w for group in options for w in group], dtype=torch.long).view(-1, length)
+    good = iter((subject.round_trip(flat) & usable[flat].all(1)).tolist())
+    kept = {tuple(w[0]): None for group in options if (w := [w for w in group if next(good)])}
+    return torch.tensor(list(kept)[:n], dtype=torch.long).view(-1, length)
 
 # %% ../../nbs/44d_inversion.ipynb #c009
 METHODS = ("epo", "gcg", "gradient", "random", "dataset")  # what `optimize_features` can do
@@ -153,7 +158,7 @@ def _random(objective: Objective, features, n: int, length: int, init, evidence,
     for i, f in enumerate(features):
         best = ids[values[:, i].topk(min(256, len(ids))).indices]
         s = objective.score(best.to(subject.device), torch.full((len(best),), f, device=subject.device))
-        front = Front(); front.add(best.numpy(), s.activation.cpu().numpy(), s.cross_entropy.cpu().numpy())
+        front = Front(); front.add(best.numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
         out.append(Search(front, [(1, n, float(front.activation[-1]), float(front.cross_entropy[-1]))], n))
     return out
 
@@ -165,7 +170,7 @@ def _dataset(objective: Objective, features, length, n, evidence) -> list[Search
         ids = _windows(subject, evidence, f, length, n)
         if not len(ids): raise InputError(f"feature {f} has no window of {length} tokens in the evidence that survives decoding")
         s = objective.score(ids.to(subject.device), torch.full((len(ids),), f, device=subject.device))
-        front = Front(); front.add(ids.numpy(), s.activation.cpu().numpy(), s.cross_entropy.cpu().numpy())
+        front = Front(); front.add(ids.numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
         out.append(Search(front, [(1, len(ids), float(front.activation[-1]), float(front.cross_entropy[-1]))], len(ids)))
     return out
 
@@ -296,9 +301,10 @@ def _result(objective: Objective, feature, method, found: Search, evidence, nats
     with torch.no_grad(): stream = subject.run(ids, at=objective.at, logits=False).stream.float()
     acts, ids = objective.sae.encode(stream)[0, subject.first:, feature], ids[0, subject.first:].tolist()
     top = float(evidence.maximum[feature]) if evidence is not None else float("nan")
-    texts = subject.decode(front.ids)
-    pareto = pd.DataFrame({"prompt": texts, "tokens": [list(map(int, r)) for r in front.ids], "activation": front.activation,
-                           "ratio": front.activation / top if top > 0 else np.nan, "cross_entropy": front.cross_entropy})
+    kept = front.activation > 0 if front.activation[-1] > 0 else np.arange(len(front.ids)) == len(front.ids) - 1
+    rows, strength = front.ids[kept], front.activation[kept].clip(min=0)
+    pareto = pd.DataFrame({"prompt": subject.decode(rows), "tokens": rows.tolist(), "activation": strength,
+                           "ratio": strength / top if top > 0 else np.nan, "cross_entropy": front.cross_entropy[kept]})
     return InversionResult(
         feature, method, text, ids, subject.tokens(ids), float(again.activation[0]), acts.tolist(), int(again.position[0]),
         float(again.pre[0]), top, float(again.cross_entropy[0]), nats, ids == front.ids[-1].tolist(), float(soft),

@@ -88,7 +88,7 @@ class LensSubject(_Facts):
         at: tuple[int | None, str] | None = None,  # (layer, part), or (None, "emb") for the input embeddings
         edit: Callable[[torch.Tensor], torch.Tensor] | None = None,  # what the stream at `at` becomes for all that follows
         logits: bool = True,  # False: the forward ends at `at`
-    ) -> Pass:
+    ) -> Pass:  # the stream at `at`, and logits
         "One forward, differentiable from logits and stream to `embeds` and to what `edit` holds. Raises `InputError` for bad input."
         if (ids is None) == (embeds is None): raise InputError("give either ids or embeds")
         if at is None and (edit is not None or not logits): raise InputError("edit, and logits=False, need a place: at=(layer, part)")

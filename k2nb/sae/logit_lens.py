@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from ..core import InputError
+from .saelens import as_sae
 from .saes import SparseAutoencoder
 
 # %% ../../nbs/45_logit_lens.ipynb #c005
@@ -64,6 +65,7 @@ def decoder_logits(
     features: int | Iterable[int],  # ids of features
 ) -> torch.Tensor:  # (m, V) logits of every token, for a unit of activation in a stream of spread 1
     "What features do to all logits. Raises `InputError` for an unknown feature."
+    sae = as_sae(sae)
     subject.check_sae(sae)
     return direction_logits(subject, torch.stack([sae.direction(f) for f in _features(sae, features)]))
 
@@ -75,6 +77,7 @@ def logit_lens(
     n: int = 10,  # tokens on each side
 ) -> pd.DataFrame:  # feature, side ("promotes", "suppresses"), rank from 1, token, token_id, logit
     "Tokens that features write for; the unit is that of `decoder_logits`. Raises `InputError` for an unknown feature."
+    sae = as_sae(sae)
     logits = decoder_logits(subject, sae, features)
     return _ranked(subject, logits, _features(sae, features), n, ("promotes", "suppresses"), "logit")
 
@@ -86,6 +89,7 @@ def tokens_that_write(
     n: int = 10,  # tokens on each side
 ) -> pd.DataFrame:  # feature, side ("excites", "inhibits"), rank from 1, token, token_id, pre_activation
     "Tokens whose embeddings the encoder reads most: their part in a pre-activation. Raises `InputError` for an unknown feature."
+    sae = as_sae(sae)
     subject.check_sae(sae)
     features = _features(sae, features)
     usable = subject.usable

@@ -16,6 +16,7 @@ import torch
 from ..core import InputError, MissingFileError, StoreError, atomic_path
 from .feature_data import correlated_features, nearest_features
 from .logit_lens import decoder_logits
+from .saelens import as_sae
 from .subject import as_subject
 
 # %% ../../nbs/46e_neuronpedia.ipynb #c007
@@ -79,7 +80,7 @@ def neuronpedia_records(
     explanation_model: str | None = None,  # name of the language model that explained
 ) -> list[dict]:  # one a feature
     "Features as Neuronpedia has them. Raises `InputError` for an unknown feature, or evidence of another model or SAE."
-    subject = as_subject(model)
+    subject, sae = as_subject(model), as_sae(sae)
     features = [sae.check_feature(f) for f in features]
     evidence.attach(subject, sae)
     if not features: return []

@@ -22,6 +22,9 @@ class Scored(NamedTuple):
     cross_entropy: torch.Tensor  # nats a token
 
 
+_LOGITS = 1 << 25  # numbers in the logits of one forward: 128 MiB
+
+
 class Objective:
     "Prompts of a subject, scored for features of an SAE. Raises `InputError` for an SAE that does not fit."
 
@@ -29,7 +32,7 @@ class Objective:
         self,
         subject,  # a Subject
         sae,  # a SparseAutoencoder that reads it
-        chunk: int = 512,  # prompts a forward
+        chunk: int = 512,  # prompts a forward, fewer where the vocabulary is large
     ):
         self.subject, self.sae, self.chunk = subject, sae, chunk
         self.at = subject.check_sae(sae)
@@ -52,9 +55,10 @@ class Objective:
         self,
         ids: torch.Tensor,  # (N, L) tokens of prompts, no begin token
         features: torch.Tensor,  # (N,) for whom
-    ) -> Scored:
+    ) -> Scored:  # one entry a prompt
         "Value, true activation and cross-entropy of each prompt. Raises `InputError` where the model gives no number."
-        parts = [self._score(ids[a:a + self.chunk], features[a:a + self.chunk]) for a in range(0, len(ids), self.chunk)]
+        size = max(8, min(self.chunk, _LOGITS // (self.subject.vocabulary * (ids.shape[1] + 1)))) if len(ids) else 1
+        parts = [self._score(ids[a:a + size], features[a:a + size]) for a in range(0, len(ids), size)]
         return Scored(*map(torch.cat, zip(*parts)))
 
     def _score(self, ids, features) -> Scored:

@@ -87,7 +87,7 @@ def first_prompts(
     subject,  # a Subject
     n: int,  # prompts
     length: int,  # tokens each
-    init: str = "model",  # one of `POOLS`; "model": half of them, the others uniform tokens
+    init: str = "model",  # one of `POOLS`; "model": half of them, the others uniform tokens (of a TransformerLens model all)
     documents=None,  # the corpus' token ids, for "unigram"
     random_state: int | None = 0,  # seed
 ) -> tuple[torch.Tensor, int]:  # (n, length) token ids; and their cost in forward passes

@@ -111,7 +111,7 @@ _DATA = {
 # %% ../../nbs/47_settings.ipynb #c015
 _METHODS = ("dbscan", "hdbscan", "kmeans", "louvain", "leiden")
 _CLUSTERING = {
-    "clustering.method": Setting("dbscan", "how features are grouped", choices=_METHODS),
+    "clustering.method": Setting("louvain", "how features are grouped", choices=_METHODS),
     "clustering.by": Setting("activations", "what makes features alike: activations on prompts, decoder directions, or firing together",
                              choices=("activations", "decoder", "coactivation")),
     "clustering.n_clusters": Setting(10, "kmeans: clusters", 2),

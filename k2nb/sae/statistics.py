@@ -213,7 +213,7 @@ class FeatureStatistics:
         return pd.DataFrame({"activation": self._top.value[feature][some], "row": self._top.row[feature][some],
                              "position": self._top.position[feature][some]})
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:  # (n_features rows)
         "One row a feature: feature, active, density, mean, sd, max, entropy, entropy_ratio, effective_rows."
         figures = {"density": self.density, "mean": self.mean, "sd": np.sqrt(self.var), "max": self.max, "entropy": self.entropy,
                    "entropy_ratio": self.entropy_ratio, "effective_rows": self.effective_rows}

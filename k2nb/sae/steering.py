@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from ..core import InputError, check_choice
+from .saelens import as_sae
 from .saes import SparseAutoencoder
 from .subject import as_subject
 
@@ -91,7 +92,7 @@ def steer(
     max_tokens: int | None = None,  # longer texts are cut
 ) -> pd.DataFrame:  # text, active (tokens where the feature fires), loss_before, loss_after, change, kl, raises, lowers
     "What a feature does to the model's loss and predictions. Raises `InputError` for a feature that is unknown or dead, or bad input."
-    subject = as_subject(model)
+    subject, sae = as_subject(model), as_sae(sae)
     at, sae = subject.check_sae(sae), sae.to(subject.device)
     feature = _live(sae, feature, evidence)
     edit, found = steering_edit(sae, feature, strength, mode, subject.first), []
@@ -130,7 +131,7 @@ def generate_steered(
     evidence=None,  # Collected; given, a feature that never fires in it is refused
 ) -> pd.DataFrame:  # prompt, before, after: the continuations
     "How the model goes on, greedily, without and with a feature turned. Raises `InputError` as `steer` does, or for too long a prompt."
-    subject = as_subject(model)
+    subject, sae = as_subject(model), as_sae(sae)
     at, sae = subject.check_sae(sae), sae.to(subject.device)
     if isinstance(prompts, str) or not len(prompts): raise InputError("prompts must be a list of at least one text")
     if max_new_tokens < 1: raise InputError(f"max_new_tokens must be 1 or more, got {max_new_tokens}")
@@ -149,7 +150,7 @@ def splice(
     max_tokens: int | None = None,  # longer texts are cut
 ) -> pd.DataFrame:  # text, loss_before, loss_after, change, kl, raises, lowers
     "What the reconstruction in the stream's place does to loss and predictions. Raises `InputError` for an SAE of another model."
-    subject = as_subject(model)
+    subject, sae = as_subject(model), as_sae(sae)
     at, sae, found = subject.check_sae(sae), sae.to(subject.device), []
 
     def edit(x):

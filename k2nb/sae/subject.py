@@ -156,6 +156,7 @@ class _Words:
         sae,  # a SparseAutoencoder
     ) -> tuple[int | None, str]:  # (layer, part) where it reads
         "Where an SAE reads this model. Raises `InputError` where its width or its layer does not fit."
+        if not hasattr(sae, "d_model"): raise InputError(f"an SAE is expected, got {type(sae).__name__}; as_sae makes one of what sae-lens gives")
         if sae.d_model != self.d_model:
             raise InputError(f"the SAE {sae.name!r} reads vectors of width {sae.d_model}, and {self.name} has d_model {self.d_model}: "
                              "it belongs to another model or another part")
@@ -234,7 +235,7 @@ class Subject(_Words):
         at: tuple[int | None, str] | None = None,  # (layer, part), or (None, "emb") for the input embeddings
         edit: Callable[[torch.Tensor], torch.Tensor] | None = None,  # what the stream at `at` becomes for all that follows
         logits: bool = True,  # False: the forward ends at `at`
-    ) -> Pass:
+    ) -> Pass:  # the stream at `at`, and logits
         "One forward, differentiable from logits and stream to `embeds` and to what `edit` holds. Raises `InputError` for bad input."
         if (ids is None) == (embeds is None): raise InputError("give either ids or embeds")
         if at is None and (edit is not None or not logits): raise InputError("edit, and logits=False, need a place: at=(layer, part)")
@@ -326,4 +327,6 @@ def iter_activations(
             acts = sae.encode(subject.run(ids, at=at, logits=False).stream.float())
         counts = mask.clone()
         counts[:, :subject.first] = False
+        if subject.bos_id is not None: counts &= ids != subject.bos_id  # also between documents that were joined into one text
+        if not counts.any(1).all(): raise InputError(f"texts[{rows[int((~counts.any(1)).nonzero()[0])]}] holds begin tokens alone")
         yield rows, ids, counts, acts * counts[..., None]

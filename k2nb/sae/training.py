@@ -18,7 +18,7 @@ import torch
 
 from ..core import InputError, check_choice, choose_device, progress, rng
 from ..rows import Rows
-from .saelens import from_sae_lens
+from .saelens import as_sae, from_sae_lens
 from .saes import SparseAutoencoder
 from .subject import Subject
 
@@ -231,6 +231,7 @@ def sae_quality(
     show: bool = True,  # a progress bar
 ) -> SAEQuality:  # table, density
     "L0, explained variance, dead features, loss with reconstructions spliced in. Raises `InputError` for an SAE of another model."
+    sae = as_sae(sae)
     at = subject.check_sae(sae)
     if isinstance(texts, str) or len(texts) < 2: raise InputError("texts must be a list of at least two texts")
     sae, how = sae.to(subject.device), (batch_size, max_tokens, show)

@@ -52,9 +52,10 @@ def pages(out): return [p for p in out.rglob("*") if p.is_file() and p.name not 
 # 1. execute ---------------------------------------------------------------------------------------------------------
 
 def live(path):
-    "Whether a page shows what its notebook puts out now, not the outputs that it keeps: tutorials, and what says `- live: true`."
+    "Whether a page shows what its notebook puts out now, not what it keeps: `- live: true` or `false` in its title; tutorials do else."
     title = joined(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-    return "tutorials" in path.parts or re.search(r"^- live: true$", title, re.M)
+    said = re.search(r"^- live: (true|false)$", title, re.M)
+    return said.group(1) == "true" if said else "tutorials" in path.parts
 
 
 def execute(path, key):
@@ -148,12 +149,14 @@ def smaller(out):
     for path in (out / "_images").glob("*.png"): path.write_bytes(shrink.smaller_png(path.read_bytes()))
     widgets = out / "_static" / "vendor" / "html-manager" / "embed.js"
     widgets.write_text(shrink.packed_widgets(widgets.read_text(encoding="utf-8")), encoding="utf-8")
+    index = out / "searchindex.js"
+    index.write_text(shrink.packed_index(index.read_text(encoding="utf-8")), encoding="utf-8")
     home = out / "index.html"  # which keeps its list of all pages
     rooms = shrink.sidebar(home.read_text(encoding="utf-8"), out)
     for path in out.rglob("*.html"):
-        text = shrink.one_sprite(shrink.slim(once(path.read_text(encoding="utf-8"))), out)
+        text = shrink.one_style(shrink.one_sprite(once(path.read_text(encoding="utf-8")), out), out)
         if path != home: text = shrink.one_sidebar(text, path.relative_to(out).as_posix(), rooms)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(shrink.slim(text), encoding="utf-8")
 
 
 def once(text):

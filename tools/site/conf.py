@@ -2,6 +2,8 @@
 from configparser import ConfigParser
 from pathlib import Path
 
+from sphinx.domains.python import PythonDomain
+
 HERE = Path(__file__).parent
 settings = ConfigParser(delimiters=["="])
 settings.read(HERE.parent.parent / "settings.ini", encoding="utf-8")
@@ -41,7 +43,20 @@ html_theme_options = {
 }
 
 
+class OneMeaning(PythonDomain):
+    "Python's names as Sphinx finds them, but for types in signatures: one that may mean several things is what its own module says."
+
+    def find_obj(self, env, modname, classname, name, type, searchmode=0):
+        found = super().find_obj(env, modname, classname, name, type, searchmode)
+        if searchmode == 0: return found
+        types = [m for m in found if m[1].objtype in ("class", "exception", "data")]  # torch.device is no property of ours
+        here = [m for m in types if m[0] == f"{modname}.{name}"] or [m for m in types if not m[1].aliased]
+        return here if len(here) == 1 else []
+
+
 def setup(app):
+    app.add_domain(OneMeaning, override=True)
+
     def scripts(app, pagename, templatename, context, doctree):
         if context.get("has_maths_elements"):
             app.add_css_file("vendor/temml/Temml-STIX2.css")

@@ -47,7 +47,40 @@ def test_broken_links_and_search_texts():
 def test_slim():
     slim = shrink.slim
     line = '<span class="n">x</span><span class="w"> </span><span class="o">=</span> <a><span class="n">y</span></a>'
-    assert slim(line) == 'x <span class="o">=</span> <a>y</a>' and slim('<span class="name">x</span>') == '<span class="name">x</span>'
+    assert slim(line) == "x = <a>y</a>" and slim('<span class="name">x</span>') == '<span class="name">x</span>'
+    text = '<span class="sa">f</span><span class="s2">"</span><span class="s2">a</span><span class="s2">"</span> <span class="mi">1</span>'
+    assert slim(text) == '<span class="sa">f</span><span class="s2">"a"</span> <span class="mi">1</span>'
+    assert slim('<code class="docutils literal"><span class="pre">x</span></code>') == '<code class="literal">x</code>'
+    link = '<a href="a.html#k.b"{}>b</a><a href="#c" title="d">c</a>'
+    assert slim(link.format(' title="k.b"')) == link.format("")
+    cells = '<tr class="row-odd"><td><p>a</p></td>\n<td><p>b</p>\n<p>c</p></td></tr>'
+    plain = '<tr><td>a</td>\n<td><p>b</p>\n<p>c</p></td></tr>'
+    for kind, want in (("parameters docutils", plain), ("other docutils", cells)):
+        assert slim(f'<table class="{kind}">{cells}</table>') == f'<table class="{kind}">{want}</table>'
+    inside = "<article>\n\n  <p> a</p></article>"  # what a page says stays as it is, and so do scripts
+    assert slim(f"<i>\n\n  </i><script>\n\n  1</script>\n\n{inside}\n\n  <b>") == f"<i>\n</i><script>\n\n  1</script>\n{inside}\n<b>"
+
+
+def test_one_style():
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        (out / "_static").mkdir()
+        colors = "\n  body {\n    --color-code-background: #fff;\n}\n"
+        page = f'<html lang="en" data-content_root="../"><style>{colors}</style><style>p {{}}</style>'
+        sheet = '<link rel="stylesheet" href="../_static/colors.css">'
+        assert shrink.one_style(page, out) == f'<html lang="en" data-content_root="../">{sheet}<style>p {{}}</style>'
+        assert (out / "_static" / "colors.css").read_text() == colors and shrink.one_style("<p>x</p>", out) == "<p>x</p>"
+
+
+def test_packed_index():
+    script = shrink.packed_index('Search.setIndex({"terms":{"é":[1]}})')
+    assert search.unpacked(script.partition('})("')[2].partition('")')[0]) == {"terms": {"é": [1]}}
+    try:
+        shrink.packed_index("Search.other({})")
+    except ValueError as e:
+        assert "searchindex.js" in str(e)
+    else:
+        raise AssertionError("nobody said that the index is another")
 
 
 def test_smaller_png():

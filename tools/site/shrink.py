@@ -36,6 +36,16 @@ UNPACK = """(async (packed, address) => {
 # what a script cannot do that is unpacked late: know its own address, and wait for the page to be loaded
 LATE = {"e=t.currentScript.src": "e=window.widgetsAt", 'window.addEventListener("load",(()=>{!async': "Promise.resolve().then((()=>{!async"}
 
+# queries wait for the index, as they do where it loads slowly
+INDEX = """(async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  Search.setIndex(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json());
+})("%s");
+"""
+
+BLANKS = re.compile(r"(<(pre|script|style|textarea)\b.*?</\2>)|\s*\n\s*", re.S)
+STYLE = re.compile(r"<style>(\s*body \{\s*--color-code-background.*?)</style>", re.S)
+
 
 def root(text): return re.search(r'<html[^>]* data-content_root="([^"]*)"', text).group(1)
 
@@ -73,8 +83,41 @@ def packed_widgets(code):
 
 
 def slim(text):
-    "HTML without the marks of names, punctuation and blanks in code, which have the colour of text anyway: a fifth of all pages."
-    return re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", text)
+    "HTML without what nobody misses: marks with no look of their own in code, signatures and tables, and blanks between the theme's tags."
+    text = re.sub(r'<span class="pre">([^<]*)</span>', r"\1", text)
+    text = re.sub(r'<span class="(?:n|p|w|o|nn)">([^<]*)</span>', r"\1", text)  # text's colour; operators in it too
+    text = re.sub(r'<span class="(\w\w?)">[^<]*</span>(?:<span class="\1">[^<]*</span>)+', whole, text)
+    text = re.sub(r'(href="[^"#]*#([^"]+)") title="\2"', r"\1", text)  # a link's address says it
+    text = re.sub(r'<table class="(?:parameters|api) .*?</table>', lambda m: plain_rows(m.group()), text, flags=re.S)
+    text = re.sub(r'(<code class="[^"]*)\bdocutils ', r"\1", text)
+    start, end = text.find("<article"), text.rfind("</article>")
+    return BLANKS.sub(squeezed, text[:start]) + text[start:end] + BLANKS.sub(squeezed, text[end:]) if 0 <= start < end else text
+
+
+def whole(m):
+    "Neighbours of one class, such as a string and its quotation marks, as one."
+    return f'<span class="{m.group(1)}">' + re.sub(r"<[^>]*>", "", m.group()) + "</span>"
+
+
+def plain_rows(table): return re.sub(r' class="row-(?:odd|even)"|(?<=<t[dh]>)<p>((?:(?!</?p\b).)*)</p>(?=</td>)', r"\1", table, flags=re.S)
+
+
+def squeezed(m): return m.group(1) or "\n"
+
+
+def one_style(text, out):
+    "A page whose colours come from a sheet that all pages share: the theme writes them into each."
+    style = STYLE.search(text)
+    if not style: return text
+    (out / "_static" / "colors.css").write_text(style.group(1), encoding="utf-8")
+    return text.replace(style.group(), f'<link rel="stylesheet" href="{root(text)}_static/colors.css">', 1)
+
+
+def packed_index(code):
+    "The search page's index as a script that unpacks it: a third of its size."
+    call = re.fullmatch(r"Search\.setIndex\((.*)\)\s*", code, re.S)
+    if not call: raise ValueError("searchindex.js is no longer one call of Search.setIndex")
+    return INDEX % packed(json.loads(call.group(1)))
 
 
 def smaller_png(data):
