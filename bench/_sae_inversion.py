@@ -117,7 +117,7 @@ def tiny_text(seeds: int, n: int, quick: bool) -> str:
     subject, sae = as_subject("k2-tiny", device="cpu"), load_sae("k2-tiny", device="cpu")
     evidence = collect_features(subject, sae, documents(60 if quick else CORPUS, random_state=CORPUS_SEED).texts, show_progress=False)
     limit = _limit(subject, evidence)
-    plans = _plans(subject, sae, evidence, limit, 3 if quick else 30, 3 if quick else 15)
+    plans = _plans(subject, sae, evidence, limit, 3 if quick else 40, 3 if quick else 15)
     text = run(subject, sae, evidence, plans, seeds, n, limit)
     return f"{n} features a seed, {seeds} seeds (`GCG` and ascent: one), prompts of ten tokens. {_READ.format(limit=limit)}\n\n{text}"
 

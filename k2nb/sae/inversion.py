@@ -204,7 +204,7 @@ def optimize_features(
     evidence=None,  # a Collected corpus: gives ratios, unigrams and windows; None: ratios are nan
     *,
     length: int = 10,  # tokens of a prompt
-    max_steps: int = 30,  # steps of the search
+    max_steps: int = 40,  # steps of the search
     random_state: int = 0,  # seed; what is found for a feature depends on it and the feature alone, not on who is searched beside it
     batch_features: int = 8,  # features searched at once
     population: int = 6,  # epo: prompts kept, one for each penalty

@@ -156,7 +156,8 @@ class _Words:
         sae,  # a SparseAutoencoder
     ) -> tuple[int | None, str]:  # (layer, part) where it reads
         "Where an SAE reads this model. Raises `InputError` where its width or its layer does not fit."
-        if not hasattr(sae, "d_model"): raise InputError(f"an SAE is expected, got {type(sae).__name__}; as_sae makes one of what sae-lens gives")
+        if not hasattr(sae, "d_model"):
+            raise InputError(f"an SAE is expected, got {type(sae).__name__}; as_sae makes one of what sae-lens gives")
         if sae.d_model != self.d_model:
             raise InputError(f"the SAE {sae.name!r} reads vectors of width {sae.d_model}, and {self.name} has d_model {self.d_model}: "
                              "it belongs to another model or another part")
