@@ -85,6 +85,9 @@ def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
     return table(["search", "features", "fires", "R ≥ 1", "median R", "median R, fluent", "survives", "passes", "CPU s", "s"], lines)
 
 
+_MAIN = ("random, corpus' unigrams", "the corpus' 32 best windows", "EPO from text the model writes", "EPO seeded by windows")
+
+
 def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) -> dict:
     def k2(**how): return lambda features, seed: ours(subject, sae, features, evidence, seed, limit, **how)
     as_many = dict(method="random", max_steps=steps + 9)  # at least as many prompts as EPO has passes
@@ -97,7 +100,7 @@ def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) 
         "the corpus' 32 best windows": (3, k2(method="dataset", seed_windows=32)),
         "gradient ascent, 4 restarts": (1, k2(method="gradient", max_steps=100)),
         "GCG": (1, k2(method="gcg", max_steps=steps)),
-        "EPO from uniform tokens": (3, k2(init="uniform", max_steps=steps)),
+        "EPO from uniform tokens": (1, k2(init="uniform", max_steps=steps)),
         "EPO from text the model writes": (3, k2(max_steps=steps)),
         "EPO seeded by windows": (3, k2(seed_windows=32, pool=128, max_steps=seeded_steps)),
     }
@@ -137,6 +140,7 @@ def stories_text(seeds: int, n: int, quick: bool) -> str:
         evidence = collect_features(subject, sae, held_out[:50] if quick else held_out, show_progress=False)
         limit = _limit(subject, evidence)
         plans = _plans(subject, sae, evidence, limit, 3 if quick else 67, 3 if quick else 15)
+        if l0 == 16: plans = {n: plans[n] for n in _MAIN}
         text = run(subject, sae, evidence, plans, most, n, limit)
         parts.append(f"**L0 {l0}**, {n} features a seed, {most} seed{'s' * (most > 1)}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
     told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; some 8,000 "

@@ -170,7 +170,7 @@ def feature_html(
             + _related(data["nearest"], "cosine", known, "Writes in the same direction (cosine)") + _family(data["cluster"], known))
     return Html(f'<section class="feature" id="{place}" aria-labelledby="{place}-h"><h2 id="{place}-h">Feature {data["feature"]} '
                 f'<small>{_text(data["hook"])} of {_text(data["model"])}</small></h2>{_said(data["explanation"])}{_facts(data)}'
-                f'<div class="cols"><div class="main">{main}</div><div class="side">{side}</div></div></section>')
+                f'<div class="cols"><div class="about">{main}</div><div class="side">{side}</div></div></section>')
 
 # %% ../../nbs/46b_dashboard_page.ipynb #c015
 # style of everything that `feature_html` makes, inside an element of class k2nb-fd
