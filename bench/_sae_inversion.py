@@ -107,7 +107,8 @@ def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) 
 
 
 _READ = ("R: activation of the prompt's text, run again behind a begin token, over the strongest activation on held-out text (whole "
-         "documents, all positions but the begin token). In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt whose "
+         "documents, all positions but the begin token). In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt "
+         "whose "
          "cross-entropy is at most that of the corpus' windows of ten tokens plus one nat; {limit:.2f} nats a token here. *Survives*: the "
          "text is tokenised to the prompt's tokens again. *CPU s*: processor seconds a feature, eight features at once; *s*: wall seconds. "
          "Random prompts are run once for all features of a seed, and each is charged for all of them. "
@@ -142,7 +143,7 @@ def stories_text(seeds: int, n: int, quick: bool) -> str:
         plans = _plans(subject, sae, evidence, limit, 3 if quick else 67, 3 if quick else 15)
         if l0 == 16: plans = {n: plans[n] for n in _MAIN}
         text = run(subject, sae, evidence, plans, most, n, limit)
-        parts.append(f"**L0 {l0}**, {n} features a seed, {most} seed{'s' * (most > 1)}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
-    told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; some 8,000 "
-            "passes, seeded 2,000.")
+        parts.append(f"**L0 {l0}**, {n} features a seed, seeds: {most}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
+    told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; "
+            "some 8,000 passes, seeded 2,000.")
     return "\n\n".join([told, *parts])

@@ -56,7 +56,8 @@ def main() -> None:
         print(f"== {name}", flush=True)
         text = run(a)
         print(f"\n{text}\n", flush=True)
-        if not a.quick: write_section(f"sae-{name}", title, f"python bench/sae.py --only {name}", text, ("sae-lens", "scikit-learn"))
+        command = f"python bench/sae.py --only {name}" + (f" --seeds {a.seeds}" if a.seeds != 3 else "")
+        if not a.quick: write_section(f"sae-{name}", title, command, text, ("sae-lens", "scikit-learn"))
 
 
 if __name__ == "__main__": main()
