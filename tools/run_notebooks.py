@@ -29,12 +29,13 @@ def drop_widgets(nb):
         for out in cell.get("outputs", []): out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
-def executed(path, flags):
-    "The notebook, executed but for what `flags` leave out; its widgets' state in the metadata."
+def executed(path, flags, manager=None):
+    "The notebook, executed but for what `flags` leave out; its widgets' state in the metadata. `manager`: of its kernel, if not a new one."
     import nbformat
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(nb, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.km = manager  # the client's own: it ends the kernel
     client.extra_arguments = ["--IPKernelApp.log_level=ERROR"]  # what the kernel has to say about itself is not wanted here
     with client.setup_kernel():
         for i, cell in enumerate(nb.cells):

@@ -3,7 +3,7 @@
 Tutorials are executed in a copy; nbdev processes every notebook; bridge.py turns them into pages; Sphinx with MyST-NB and Furo makes
 HTML of those. No Quarto, no network, and nothing is installed. The same sources give the same bytes.
 """
-import argparse, gc, hashlib, importlib.metadata, json, os, re, shutil, subprocess, sys, time
+import argparse, gc, hashlib, importlib, importlib.metadata, json, multiprocessing, os, re, shutil, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +12,14 @@ ROOT = SITE.parent.parent
 WORK = ROOT / "build" / "site"
 sys.path[:0] = [str(ROOT / "tools"), str(SITE)]
 
-import checks, links, outline, search, shrink  # noqa: E402
+import checks, kernels, links, outline, search, shrink, zygote  # noqa: E402
 from bridge import PageError, address, page  # noqa: E402
 from readme import joined  # noqa: E402
 
 BEGAN = time.time()
+
+
+def collect_seldom(): gc.set_threshold(200_000, 50, 100)  # notebooks and pages are trees that live on: there is little litter among them
 
 
 def say(text): print(f"{time.time() - BEGAN:5.0f} s  {text}", flush=True)
@@ -58,14 +61,14 @@ def live(path):
     return said.group(1) == "true" if said else "tutorials" in path.parts
 
 
-def execute(path, key):
+def execute(path, key, manager):
     "Execute a notebook of the copy in place, or take what it put out the last time that all was the same."
     import nbformat
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
     from run_notebooks import executed
     kept = WORK / "executed" / f"{path.stem}-{key}"
     if (kept / path.name).is_file(): return shutil.copytree(kept, path.parent, dirs_exist_ok=True)
-    try: nb = executed(path, {"slow"})
+    try: nb = executed(path, {"slow"}, manager(path.parent))
     except (CellExecutionError, CellTimeoutError) as e: raise SystemExit(f"{path.name} does not run:\n{e}") from None
     told = "".join(joined(o.get("text", "")) for c in nb.cells for o in c.get("outputs", []))
     if "skipped, because" in told: return say(f"{path.name}: data is missing here, so the page shows the outputs that the notebook keeps")
@@ -91,7 +94,7 @@ def execute_all(copy):
     jobs = [p for p in sorted(copy.rglob("*.ipynb"), reverse=True) if live(p)]  # tutorials take longest, and begin
     same = f"{sys.version} {installed} {package} {data.is_dir()}"
     keys = [hashlib.sha256(f"{same} {p.read_text(encoding='utf-8')}".encode()).hexdigest()[:16] for p in jobs]
-    with ThreadPoolExecutor(2) as pool: list(pool.map(execute, jobs, keys))
+    with kernels.managers() as manager, ThreadPoolExecutor(2) as pool: list(pool.map(execute, jobs, keys, [manager] * len(jobs)))
 
 
 # 2. nbdev -----------------------------------------------------------------------------------------------------------
@@ -106,6 +109,20 @@ def nbdev_files():
 def process(copy):
     "nbdev's own processing, in the copy and in a process of its own, since nbdev reads its settings from where it starts."
     subprocess.run([sys.executable, str(Path(__file__).resolve()), "--process"], cwd=copy.parent, check=True)
+
+
+def process_all():
+    "In that process: two forks share the notebooks, where forks are safe."
+    import nbdev.serve
+    collect_seldom()
+    def forks(f, items, **options):  # of this process, when all that takes long is imported
+        os.environ |= zygote.THREADLESS | {"TRANSFORMERS_VERBOSITY": "error"}  # it tells of packages that are not there
+        for module in zygote.PRELOAD: importlib.import_module(module)
+        gc.freeze()
+        with multiprocessing.get_context("fork").Pool(2) as pool: pool.map(f, items, chunksize=1)
+    if sys.platform == "linux": nbdev.serve.parallel = forks
+    nbdev.serve.proc_nbs(force=True, n_workers=0)
+    gc.freeze()  # each notebook's shell collects garbage as it is closed: with nothing to look through, that takes no minute
 
 
 # 3. pages -----------------------------------------------------------------------------------------------------------
@@ -151,12 +168,13 @@ def smaller(out):
     widgets.write_text(shrink.packed_widgets(widgets.read_text(encoding="utf-8")), encoding="utf-8")
     index = out / "searchindex.js"
     index.write_text(shrink.packed_index(index.read_text(encoding="utf-8")), encoding="utf-8")
+    known = shrink.styled(out)
     home = out / "index.html"  # which keeps its list of all pages
     rooms = shrink.sidebar(home.read_text(encoding="utf-8"), out)
     for path in out.rglob("*.html"):
         text = shrink.one_style(shrink.one_sprite(once(path.read_text(encoding="utf-8")), out), out)
         if path != home: text = shrink.one_sidebar(text, path.relative_to(out).as_posix(), rooms)
-        path.write_text(shrink.slim(text), encoding="utf-8")
+        path.write_text(shrink.slim(text, known), encoding="utf-8")
 
 
 def once(text):
@@ -189,6 +207,7 @@ def publish(html, out):
 
 def build(out):
     os.chdir(ROOT)
+    collect_seldom()
     nbdev_files()
     copy, src, html = WORK / "copy" / "nbs", WORK / "pages", WORK / "html"
     for folder in (copy.parent, src, html, WORK / "doctrees"): shutil.rmtree(folder, ignore_errors=True)
@@ -218,10 +237,7 @@ def main():
     ap.add_argument("--out", type=Path, default=ROOT / "docs")
     ap.add_argument("--process", action="store_true", help=argparse.SUPPRESS)
     args = ap.parse_args()
-    if args.process:
-        from nbdev.serve import proc_nbs
-        proc_nbs(force=True, n_workers=0)
-        gc.freeze()  # each notebook's shell collects garbage as it is closed: with nothing to look through, that takes no minute
+    if args.process: process_all()
     else: build(args.out.resolve())
 
 

@@ -1,8 +1,10 @@
 "Sphinx's configuration. The pages come from bridge.py; builder.py calls Sphinx."
+import functools, gc
 from configparser import ConfigParser
 from pathlib import Path
 
 from sphinx.domains.python import PythonDomain
+from sphinx.search.en import SearchEnglish
 
 HERE = Path(__file__).parent
 settings = ConfigParser(delimiters=["="])
@@ -42,6 +44,9 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#7cc4ec", "color-brand-content": "#7cc4ec", "color-brand-visited": "#b6a3e0"},
 }
 
+gc.set_threshold(200_000, 50, 100)  # a page is a tree of many thousand nodes, which live on: little is gained by looking often for litter
+SearchEnglish.stem = functools.cache(SearchEnglish.stem)  # the pages' words are few, and each comes often
+
 
 class OneMeaning(PythonDomain):
     "Python's names as Sphinx finds them, but for types in signatures: one that may mean several things is what its own module says."
@@ -56,6 +61,11 @@ class OneMeaning(PythonDomain):
 
 def setup(app):
     app.add_domain(OneMeaning, override=True)
+
+    def one_list(app, pagename, templatename, context, doctree):
+        "The list of all pages for the home page alone, from which shrink.py gives it to all; drawn for each it takes most of the time."
+        if pagename != "index": context["toctree"] = lambda **kwargs: ""
+    app.connect("html-page-context", one_list, priority=100)  # before the theme asks for it
 
     def scripts(app, pagename, templatename, context, doctree):
         if context.get("has_maths_elements"):

@@ -3,13 +3,15 @@ import base64, gzip, json
 
 from bs4 import NavigableString
 
+LEFT_OUT = {"headerlink", "math", "cell_input"}  # code is found, but not quoted: it would be half of all there is
+
 
 def anchored(node):
     "A page's text as HTML with nothing but the anchors, so that a result can quote its own section."
     out = []
     for child in node.children:
         if isinstance(child, NavigableString): out.append(" ".join(str(child).replace("&", "&amp;").replace("<", "&lt;").split()))
-        elif child.name not in ("script", "style", "svg") and not {"headerlink", "math"} & set(child.get("class", [])):
+        elif child.name not in ("script", "style", "svg") and not LEFT_OUT & set(child.get("class", [])):
             inner = anchored(child)
             anchor = child.get("id")
             out.append(f'<i id="{anchor}">{inner}</i>' if anchor else inner)

@@ -11,7 +11,8 @@ def test_broken_links_and_search_texts():
         site = Path(folder)
         (site / "_static").mkdir()
         (site / "a.html").write_text(
-            '<div role="main"><h1 id="top">A &lt;b&gt;</h1><script>x</script><a href="b.html#there">b</a><a href="https://example.org">out</a></div>'
+            '<div role="main"><h1 id="top">A &lt;b&gt;</h1><script>x</script><div class="a cell_input">code</div>'
+            '<a href="b.html#there">b</a><a href="https://example.org">out</a></div>'
         )
         (site / "b.html").write_text('<p id="there">B</p>')
         assert links.broken(site, links.parsed(site)) == []
@@ -59,6 +60,27 @@ def test_slim():
         assert slim(f'<table class="{kind}">{cells}</table>') == f'<table class="{kind}">{want}</table>'
     inside = "<article>\n\n  <p> a</p></article>"  # what a page says stays as it is, and so do scripts
     assert slim(f"<i>\n\n  </i><script>\n\n  1</script>\n\n{inside}\n\n  <b>") == f"<i>\n</i><script>\n\n  1</script>\n{inside}\n<b>"
+    code = '<pre><span></span><span class="k">if</span> <span class="s2">"x"</span></pre>'  # the shortest tag for a colour
+    assert slim(code) == '<pre><i class=k>if</i> <i class=s2>"x"</i></pre>'
+    head = '<a class="headerlink" href="#a" title="Link to this {}">¶</a>'
+    assert slim(head.format("heading")) == '<a class="headerlink" href="#a">¶</a>' and slim(head.format("image")) == head.format("image")
+
+
+def test_classes():
+    "Classes that no style sheet and no script names go; a page's own, and what is no tag, stay."
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        (out / "_static" / "vendor").mkdir(parents=True)
+        (out / "_static" / "a.css").write_text('p.lead, [class*="mark-"] { color: red; }')
+        (out / "_static" / "a.js").write_text('document.querySelector(".said")')
+        (out / "_static" / "vendor" / "b.js").write_text('"vendor"')
+        known = shrink.styled(out)
+    assert [known(name) for name in ("lead", "mark-x", "said", "vendor", "lea")] == [True, True, True, False, False]
+    page = '<p id="a" class="lead no">x</p><b class="no"><span class="nor">1</span><span>2</span></b><i class="lead said">class="no"</i>'
+    want = '<p id="a" class=lead>x</p><b><span>1</span><span>2</span></b><i class="lead said">class="no"</i>'
+    assert shrink.slim(page, known) == want
+    own = '<style>.mine {}</style><p class="mine gone"></p><script>x = `<b class="it">`</script>'
+    assert shrink.slim(own, known) == own.replace('"mine gone"', "mine")
 
 
 def test_one_style():
@@ -96,7 +118,9 @@ def test_smaller_png():
     def read(data): return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), int)
 
     g = np.random.default_rng(0)
-    for a in (g.integers(0, 256, (64, 64, 3)), np.arange(64 * 64 * 3).reshape(64, 64, 3) // 64, np.full((9, 9, 3), 7)):
+    step = np.arange(256)[:, None, None] * np.ones((1, 99, 3), int) // 2 + g.integers(0, 9, (256, 99, 3))  # more than 256 colours, close
+    assert len(shrink.smaller_png(png(step.astype(np.uint8)))) < len(png(step.astype(np.uint8))) / 2
+    for a in (step, g.integers(0, 256, (64, 64, 3)), np.arange(64 * 64 * 3).reshape(64, 64, 3) // 64, np.full((9, 9, 3), 7)):
         data = png(a.astype(np.uint8))
         new = shrink.smaller_png(data)
         assert len(new) <= len(data) and np.abs(read(new) - read(data)).max() <= 24
@@ -112,6 +136,10 @@ def test_one_sprite():
         script = '<script src="../_static/icons.js"></script>'
         assert shrink.one_sprite(page, out) == f'<html lang="en" data-content_root="../">{script}<p>x</p>'
         assert json.dumps(icons) in (out / "_static" / "icons.js").read_text()
+        button = '<button class="theme-toggle" aria-label="x">\n<svg></svg>\n</button>\n'
+        new = shrink.one_sprite(page + 2 * f"<div>{button}</div>", out)
+        assert new.endswith("<p>x</p>" + 2 * "<div><script>themeToggle()</script></div>")
+        assert json.dumps(button) in (out / "_static" / "icons.js").read_text()
         assert shrink.one_sprite("<p>x</p>", out) == "<p>x</p>"
 
 
