@@ -1,49 +1,26 @@
 """Prompts that fire SAE features: EPO beside chance, the corpus, and the embedding search as published and with its gradient repaired."""
-import os, time
+import inspect, os, time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from _report import table
-from k2nb.core import rng
+from k2nb.core import hash_json, read_json, rng, write_json
 from k2nb.planted import documents
 from k2nb.sae import as_subject, collect_features, load_sae, optimize_features
-from k2nb.sae.ascent import penalty_terms
-from k2nb.sae.inversion import _windows
-from k2nb.sae.objective import Objective
+from k2nb.sae.inversion_benchmark import _published
+from k2nb.sae.pools import corpus_windows
 
+KEPT = Path(__file__).parent.parent / "build" / "sae_searches"  # a line a search, so that a run that was interrupted goes on
 CORPUS = 600  # held-out documents whose strongest activation is the measure; no SAE and no model was trained on them
 CORPUS_SEED = 9_041
-
-
-def published(subject, sae, features, repaired: bool, seed: int, steps=250, lr=1e-3, lambda_reg=1e-5, noise=.5, length=10) -> list[dict]:
-    """The optimiser of SAE inverse embeddings with its default settings: random token embeddings plus noise, AdamW, nearest tokens by
-    cosine. As published the activation comes through a detached cache, so that only the distance term moves anything."""
-    objective, E = Objective(subject, sae), subject.embedding
-    start = [torch.Generator().manual_seed(int(rng(seed, "published", f).integers(2**31))) for f in features]
-    ids = torch.stack([torch.randint(subject.vocabulary, (length,), generator=g) for g in start])
-    P = (E[ids] + noise * torch.stack([torch.randn(length, E.shape[1], generator=g) for g in start])).requires_grad_()
-    optimiser, owner = torch.optim.AdamW([P], lr=lr, weight_decay=0.), torch.as_tensor(features)
-    begin = E[torch.full((len(features), 1), subject.bos_id)]
-    for _ in range(steps):
-        loss = penalty_terms(P, E, lambda_reg).sum()
-        if repaired:
-            stream = subject.run(embeds=torch.cat([begin, P], 1), at=objective.at, logits=False).stream
-            pre, bar = objective.margins(stream, owner)
-            loss = loss - (pre - bar)[:, 1:].amax(1).sum()
-        optimiser.zero_grad(); loss.backward(); optimiser.step()
-    with torch.no_grad():
-        found = (torch.nn.functional.normalize(P, dim=-1) @ torch.nn.functional.normalize(E, dim=-1).T).argmax(-1)
-        text = [subject.encode([t])[0][0, 1:] for t in subject.decode(found)]
-        rows = [objective.score(t[None], owner[i:i + 1]) for i, t in enumerate(text)]
-    passes = 3 * steps if repaired else steps
-    return [{"feature": x, "activation": float(r.activation[0]), "nats": float(r.cross_entropy[0]), "whole": t.tolist() == f.tolist(),
-             "passes": passes} for x, r, t, f in zip(features, rows, text, found)]
+SEEDED = {"seed_windows": 64, "pool": 8, "init": "unigram", "population": 3, "penalties": (0., .02, .2)}  # few members, many steps
 
 
 def ours(subject, sae, features, evidence, seed: int, limit: float, **how) -> list[dict]:
     "One of k2nb's searches."
-    if how.get("method") == "dataset": features = [f for f in features if len(_windows(subject, evidence, f, 10, 1))]
+    if how.get("method") == "dataset": features = [f for f in features if len(corpus_windows(subject, evidence, f, 10, 1))]
     found = optimize_features(subject, sae, features, evidence=evidence, random_state=seed, show=False, **how)
     rows = [{"feature": r.feature_id, "activation": r.activation, "nats": r.cross_entropy, "whole": r.round_trip, "passes": r.n_passes}
             for r in found]
@@ -66,10 +43,20 @@ def interval(x, statistic) -> str:
     return f"{statistic(x):.2f} ({low:.2f}–{high:.2f})"
 
 
-def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
-    "All plans on the same features; `plans` is name -> (seeds at most, function of (features, seed) -> rows)."
+def _code() -> str:
+    "Hash of the searches' source: what it changes is measured anew."
+    from k2nb.sae import ascent, epo, inversion, objective, pools
+    return hash_json([inspect.getsource(m) for m in (ascent, epo, inversion, objective, pools)])
+
+
+def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float, steps: tuple) -> str:
+    "All plans on the same features; `plans` is name -> (seeds at most, function of (features, seed) -> rows); `steps` are those they were made with."
     top, lines = np.asarray(evidence.maximum), []
     for name, (most, search) in plans.items():
+        kept = KEPT / f"{hash_json([name, sae.hash, subject.hash, min(seeds, most), n, round(limit, 4), steps, SEEDED, _code()])}.json"
+        if kept.exists():
+            lines.append(read_json(kept, 1)["line"])
+            continue
         rows, cpu, wall = [], time.process_time(), time.monotonic()
         for seed in range(min(seeds, most)):
             features = pick(evidence, n, seed)
@@ -82,6 +69,8 @@ def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float) -> str:
         lines.append([name, len(rows), f"{(R > 0).mean():.1%}", interval(R >= .9999, np.mean), interval(R, np.median),
                       interval(F, np.median), f"{whole:.0%}", f"{passes:,.0f}", f"{cpu:.2f}", f"{wall:.2f}"])
         print(" | ".join(map(str, lines[-1])), flush=True)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        write_json(kept, {"line": lines[-1]}, 1)
     return table(["search", "features", "fires", "R ≥ 1", "median R", "median R, fluent", "survives", "passes", "CPU s", "s"], lines)
 
 
@@ -92,8 +81,8 @@ def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) 
     def k2(**how): return lambda features, seed: ours(subject, sae, features, evidence, seed, limit, **how)
     as_many = dict(method="random", max_steps=steps + 9)  # at least as many prompts as EPO has passes
     return {
-        "published (no gradient)": (3, lambda f, s: published(subject, sae, f, False, s)),
-        "its gradient repaired": (3, lambda f, s: published(subject, sae, f, True, s)),
+        "published (no gradient)": (3, lambda f, s: _published(subject, sae, f, False, s)),
+        "its gradient repaired": (3, lambda f, s: _published(subject, sae, f, True, s)),
         "random, uniform tokens": (3, k2(init="uniform", **as_many)),
         "random, corpus' unigrams": (3, k2(init="unigram", **as_many)),
         "random, text the model writes": (3, k2(init="model", **as_many)),
@@ -102,7 +91,7 @@ def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) 
         "GCG": (1, k2(method="gcg", max_steps=steps)),
         "EPO from uniform tokens": (1, k2(init="uniform", max_steps=steps)),
         "EPO from text the model writes": (3, k2(max_steps=steps)),
-        "EPO seeded by windows": (3, k2(seed_windows=32, pool=128, max_steps=seeded_steps)),
+        "EPO seeded by windows": (3, k2(**SEEDED, max_steps=seeded_steps)),
     }
 
 
@@ -121,8 +110,8 @@ def tiny_text(seeds: int, n: int, quick: bool) -> str:
     subject, sae = as_subject("k2-tiny", device="cpu"), load_sae("k2-tiny", device="cpu")
     evidence = collect_features(subject, sae, documents(60 if quick else CORPUS, random_state=CORPUS_SEED).texts, show_progress=False)
     limit = _limit(subject, evidence)
-    plans = _plans(subject, sae, evidence, limit, 3 if quick else 40, 3 if quick else 15)
-    text = run(subject, sae, evidence, plans, seeds, n, limit)
+    steps = (3, 3) if quick else (40, 36)
+    text = run(subject, sae, evidence, _plans(subject, sae, evidence, limit, *steps), seeds, n, limit, steps)
     return f"{n} features a seed, {seeds} seeds (`GCG` and ascent: one), prompts of ten tokens. {_READ.format(limit=limit)}\n\n{text}"
 
 
@@ -140,9 +129,10 @@ def stories_text(seeds: int, n: int, quick: bool) -> str:
         subject, sae, _, held_out = stories_sae(l0=l0)
         evidence = collect_features(subject, sae, held_out[:50] if quick else held_out, show_progress=False)
         limit = _limit(subject, evidence)
-        plans = _plans(subject, sae, evidence, limit, 3 if quick else 67, 3 if quick else 15)
+        steps = (3, 3) if quick else (67, 36)
+        plans = _plans(subject, sae, evidence, limit, *steps)
         if l0 == 16: plans = {n: plans[n] for n in _MAIN}
-        text = run(subject, sae, evidence, plans, most, n, limit)
+        text = run(subject, sae, evidence, plans, most, n, limit, steps)
         parts.append(f"**L0 {l0}**, {n} features a seed, seeds: {most}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
     told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; "
             "some 8,000 passes, seeded 2,000.")

@@ -102,7 +102,7 @@ def symmetric(
     W = sparse.csr_array((strength.astype(np.float32), (row, col)), shape=(n, n))
     return W.maximum(W.T).tocsr()
 
-# %% ../../nbs/43a_coactivation.ipynb #c013
+# %% ../../nbs/43a_coactivation.ipynb #c014
 def knn_graph(
     rows,  # (m, r) one vector a feature
     k: int = 15,  # neighbours for each; an edge stays if either end keeps it
@@ -122,7 +122,7 @@ def knn_graph(
         found.append((np.repeat(np.arange(a, a + len(near)), k), col.numpy().ravel(), strength.numpy().ravel()))
     return symmetric(*keep_top(*(np.concatenate(x) for x in zip(*found)), k), len(X))
 
-# %% ../../nbs/43a_coactivation.ipynb #c016
+# %% ../../nbs/43a_coactivation.ipynb #c017
 def _check_graph(W, resolution: float) -> sparse.csr_array:
     W = sparse.csr_array(W)
     if W.ndim != 2 or W.shape[0] != W.shape[1] or not W.shape[0]: raise InputError(f"a graph is a square matrix, got shape {W.shape}")

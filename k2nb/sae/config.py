@@ -73,7 +73,7 @@ def setting_paths(
     if f"{section}{key}" in SETTINGS or f"{section}{key}" in _groups(): return [f"{section}{key}"]
     if section or "." in key: raise _unknown(f"{section}{key}")
     found = [p for p in (*SETTINGS, *sorted(_groups())) if p.split(".")[-1] == key]
-    if key == "random_state": return found
+    if key in ("random_state", "verbose"): return found
     if key in _FLAT: return [_FLAT[key]]
     if len(found) > 1: found = [p for p in found if p == f"optimization.{key}"] or found
     if not found: raise _unknown(key)
@@ -117,7 +117,7 @@ def config_section(
 ) -> dict:  # that section, checked and whole
     "One section of a configuration."
     if config is not None and not isinstance(config, Mapping): raise InputError(f"config must be a dictionary, got {config!r:.80}")
-    if is_section(config):
+    if config and is_section(config):
         outer, _, inner = name.partition(".")
         config = {outer: {inner: config} if inner and inner not in config else config}
     section = update_config(config)
@@ -127,9 +127,9 @@ def config_section(
 
 def is_section(
     config: Mapping | None,  # as in `config_section`
-) -> bool:  # True: none of its keys is the name of a section
+) -> bool:  # True: none of its keys is the name of a section; so too where it has no keys
     "Whether a dictionary is one section rather than a whole configuration."
-    return bool(config) and not {str(key).split(".")[0] for key in config} & set(get_default_config())
+    return not {str(key).split(".")[0] for key in config or ()} & set(get_default_config())
 
 # %% ../../nbs/47_configuration.ipynb #c018
 def _same(value, default) -> bool:

@@ -20,8 +20,7 @@ def _text(x) -> str: return html.escape(str(x))
 def _num(v, digits: int = 3) -> str:
     "A number in few characters; – where there is none."
     if v is None: return "–"
-    if isinstance(v, int): return f"{v:,}"
-    return (f"{v:#.{digits}g}".rstrip(".") if abs(v) >= 1e-3 or not v else f"{v:.1e}").replace("-", "−")
+    return f"{v:,}" if isinstance(v, int) else (f"{v:#.{digits}g}".rstrip(".") if abs(v) >= 1e-3 or not v else f"{v:.1e}").replace("-", "−")
 
 
 def _nats(v, sign: bool = False) -> str: return "–" if v is None else f"{v:{'+' if sign else ''}.4f}".replace("-", "−")
@@ -243,8 +242,7 @@ def _fragment(datas: Sequence[Mapping]) -> tuple[str, str]:
     datas = list(datas)
     if not datas: raise InputError("there are no features to show")
     ids = [d["feature"] for d in datas]
-    for f in ids:
-        if ids.count(f) > 1: raise InputError(f"feature {f} is given {ids.count(f)} times")
+    if twice := [f for f in ids if ids.count(f) > 1]: raise InputError(f"feature {twice[0]} is given {ids.count(twice[0])} times")
     key = "fd-" + hash_json(datas)[:8]
     known = {f: f"{key}-{f}" for f in ids}
     options = "".join(f"<option>{_text(_title(d))}</option>" for d in datas)

@@ -184,7 +184,7 @@ def _specific(subject, sae, known: list, evidence) -> pd.DataFrame:
     pooling = "mean" if evidence.pooling == "mean" else "max"
     table = specificity(subject, sae, [known[i][1].prompt for i in at], [known[i][0] for i in at], evidence.statistics, pooling)
     out.loc[at] = table[["z", "rank", "n_live"]].to_numpy(float)
-    return out
+    return out.astype({c: int for c in ("rank", "n_live") if out[c].notna().all()})
 
 # %% ../../nbs/45b_feature_words.ipynb #c024
 EXPLANATION_COLUMNS = [  # of the table that `explain_features` makes

@@ -153,8 +153,10 @@ def _explanations(explanations) -> dict:
         rows = explanations.to_dict("records")
     else: raise InputError(f"explanations must be a table or a mapping by feature, got {type(explanations).__name__}")
     keys = ("source", "words", "rank", "n_live", "z")
-    told = {int(r["feature"]): {"text": r.get("explanation"), **{k: r[k] for k in keys if k in r}} for r in rows}
-    return {f: _plain(e) for f, e in told.items() if isinstance(e["text"], str) and e["text"].strip()}
+    told = {int(r["feature"]): _plain({"text": r.get("explanation"), **{k: r[k] for k in keys if k in r}}) for r in rows}
+    for e in told.values():  # where one feature has no rank, a table holds the others as 1.0, 2.0, …
+        e.update({k: int(e[k]) for k in ("rank", "n_live") if e.get(k) is not None})
+    return {f: e for f, e in told.items() if isinstance(e["text"], str) and e["text"].strip()}
 
 # %% ../../nbs/46f_feature_data.ipynb #c021
 _INVERSION = ("method", "prompt", "tokens", "activation", "dataset_max", "ratio", "cross_entropy", "dataset_cross_entropy", "round_trip",

@@ -18,7 +18,7 @@ from ..core import InputError, check_choice, progress, rng
 from .ascent import ascend
 from .epo import Front, Search, evolve, spread_penalties
 from .objective import Objective
-from .pools import first_prompts
+from .pools import corpus_windows, first_prompts
 from .saelens import as_sae
 from .subject import as_subject
 
@@ -129,21 +129,9 @@ def _beginnings(objective: Objective, features, length, init, pool, seed_windows
     values = _pool_values(objective, ids, features)
     pools = [ids[values[:, i].topk(min(_KEPT, len(ids))).indices] for i in range(len(features))]
     if seed_windows:
-        best = [_windows(subject, evidence, f, length, seed_windows) for f in features]
+        best = [corpus_windows(subject, evidence, f, length, seed_windows) for f in features]
         pools = [torch.cat([w, p])[:max(_KEPT, seed_windows)] for w, p in zip(best, pools)]
     return pools, cost + len(ids)
-
-
-def _windows(subject, evidence, feature: int, length: int, n: int) -> torch.Tensor:
-    "(m, L) The corpus' windows that hold a feature's strongest tokens, with as much before these as survives decoding and encoding."
-    options, usable = [], subject.usable.cpu()
-    for _, row, at in evidence.token_statistics.examples(feature).itertuples(index=False):
-        tokens, at = evidence.ids[int(row)], int(at)
-        options.append([tokens[a:a + length] for a in range(max(0, at + 1 - length), min(at, len(tokens) - length) + 1)])
-    flat = torch.tensor([w for group in options for w in group], dtype=torch.long).view(-1, length)
-    good = iter((subject.round_trip(flat) & usable[flat].all(1)).tolist())
-    kept = {tuple(w[0]): None for group in options if (w := [w for w in group if next(good)])}
-    return torch.tensor(list(kept)[:n], dtype=torch.long).view(-1, length)
 
 # %% ../../nbs/44d_inversion.ipynb #c009
 METHODS = ("epo", "gcg", "gradient", "random", "dataset")  # what `optimize_features` can do
@@ -151,28 +139,28 @@ METHODS = ("epo", "gcg", "gradient", "random", "dataset")  # what `optimize_feat
 
 def _random(objective: Objective, features, n: int, length: int, init, evidence, random_state) -> list[Search]:
     "As many random prompts as the others try; drawn once, scored for each feature, charged to each in full."
-    subject = objective.subject
-    ids = first_prompts(subject, n, length, init, getattr(evidence, "ids", None), random_state)[0].cpu()
-    ids = ids[subject.round_trip(ids)]
-    values, out = _pool_values(objective, ids, features), []
-    for i, f in enumerate(features):
-        best = ids[values[:, i].topk(min(256, len(ids))).indices]
-        s = objective.score(best.to(subject.device), torch.full((len(best),), f, device=subject.device))
-        front = Front(); front.add(best.numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
-        out.append(Search(front, [(1, n, float(front.activation[-1]), float(front.cross_entropy[-1]))], n))
-    return out
+    ids = first_prompts(objective.subject, n, length, init, getattr(evidence, "ids", None), random_state)[0].cpu()
+    ids = ids[objective.subject.round_trip(ids)]
+    values = _pool_values(objective, ids, features)
+    return [_tried(objective, f, ids[values[:, i].topk(min(256, len(ids))).indices], n) for i, f in enumerate(features)]
 
 
 def _dataset(objective: Objective, features, length, n, evidence) -> list[Search]:
     "The corpus' best windows, each run on its own."
-    out, subject = [], objective.subject
+    out = []
     for f in features:
-        ids = _windows(subject, evidence, f, length, n)
+        ids = corpus_windows(objective.subject, evidence, f, length, n)
         if not len(ids): raise InputError(f"feature {f} has no window of {length} tokens in the evidence that survives decoding")
-        s = objective.score(ids.to(subject.device), torch.full((len(ids),), f, device=subject.device))
-        front = Front(); front.add(ids.numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
-        out.append(Search(front, [(1, len(ids), float(front.activation[-1]), float(front.cross_entropy[-1]))], len(ids)))
+        out.append(_tried(objective, f, ids, len(ids)))
     return out
+
+
+def _tried(objective: Objective, feature: int, ids: torch.Tensor, passes: int) -> Search:
+    "A search that is over with its first prompts."
+    device, front = objective.subject.device, Front()
+    s = objective.score(ids.to(device), torch.full((len(ids),), feature, device=device))
+    front.add(ids.numpy(), s.value.cpu().numpy(), s.cross_entropy.cpu().numpy())
+    return Search(front, [(1, passes, float(front.activation[-1]), float(front.cross_entropy[-1]))], passes)
 
 
 def window_cross_entropy(

@@ -7,19 +7,30 @@ __all__ = ['LensSubject']
 
 # %% ../../nbs/41c_lens_models.ipynb #c003
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from ..core import InputError, UnknownNameError, hash_array, hash_json
 from .saes import hook_name
-from .subject import Pass, Subject, _Words
+from .subject import Pass, Subject
+from .subject_text import _Words
 
 # %% ../../nbs/41c_lens_models.ipynb #c006
+def _go_on(model, input_ids, past_key_values=None, use_cache: bool = True) -> SimpleNamespace:
+    "One forward of a HookedTransformer behind the tokens of `past_key_values`, called and answered like a model of transformers."
+    if past_key_values is None:
+        import transformer_lens as tl
+        kind = getattr(tl, "TransformerLensKeyValueCache", None) or tl.HookedTransformerKeyValueCache  # what it was called before 3.0
+        past_key_values = kind.init_cache(model.cfg, input_ids.device, len(input_ids))
+    out = model(input_ids, past_kv_cache=past_key_values, attention_mask=torch.ones_like(input_ids))
+    return SimpleNamespace(logits=out, past_key_values=past_key_values)
+
+# %% ../../nbs/41c_lens_models.ipynb #c007
 class _Facts(_Words):
     "What a TransformerLens model is."
-    lm = None  # it is no LoadedModel
 
     def __init__(
         self,
@@ -31,6 +42,10 @@ class _Facts(_Words):
         if model.cfg.attention_dir != "causal": raise InputError("the HookedTransformer sees both sides of a token; a causal one is needed")
         self.model, self.tokenizer = model.eval(), model.tokenizer
 
+    @cached_property
+    def lm(self) -> SimpleNamespace:
+        "It is no LoadedModel, but has its `whole`: ids and a cache in, logits and the cache out."
+        return SimpleNamespace(whole=getattr(self.model, "original_model", None) or partial(_go_on, self.model))
     @property
     def name(self) -> str:
         "What TransformerLens calls it."
@@ -71,7 +86,7 @@ class _Facts(_Words):
 
     def __repr__(self): return f"LensSubject({self.name}: {self.n_layers} layers, d_model {self.d_model})"
 
-# %% ../../nbs/41c_lens_models.ipynb #c007
+# %% ../../nbs/41c_lens_models.ipynb #c008
 class LensSubject(_Facts):
     "A TransformerLens model as this room asks for it. Made by `as_subject`."
 

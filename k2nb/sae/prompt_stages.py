@@ -101,7 +101,7 @@ def optimize_feature(
     "The prompt that really fires one feature. Raises as `run_prompt_optimization` does."
     from k2nb.sae.inversion_pictures import plot_optimization
     settings = {**settings, "feature_ids": None}
-    config = {**(config or {}), **settings} if config is None or is_section(config) else update_config(config, {"optimization": settings})
+    config = {**(config or {}), **settings} if is_section(config) else update_config(config, {"optimization": settings})
     result = run_prompt_optimization(model, sae, [feature_id], config, evidence, cache)[0]
     if config_section(config, "optimization")["visualize_training"] if visualize is None else visualize: plot_optimization([result])
     return result
@@ -129,7 +129,8 @@ def generate_explanations(
     found = {key: entry[1] for key in keys if (entry := cache.get("explanations", key, always=not on)) is not None}
     todo = {key: r for key, r in zip(keys, feature_results) if key not in found}
     if todo and not on: raise missing_stage("run_explanations", cache, f"words for feature {next(iter(todo.values())).feature_id}")
-    found |= _explain(model, sae, todo, lm, settings, evidence, cache)
+    show = is_section(config) or config_section(config, "output")["verbose"]
+    found |= _explain(model, sae, todo, lm, settings, evidence, cache, show)
     return pd.DataFrame([found[key] for key in keys])
 
 
@@ -143,12 +144,12 @@ def _word_keys(model, sae, results, lm, settings: dict, evidence) -> list[str]:
     return [stage_key(feature=r.feature_id, prompt=r.prompt, tokens=list(r.token_ids), **about) for r in results]
 
 
-def _explain(model, sae, todo: dict, lm, settings: dict, evidence, cache: StageCache) -> dict:
+def _explain(model, sae, todo: dict, lm, settings: dict, evidence, cache: StageCache, show: bool) -> dict:
     "Rows by key, kept as they come; a client's failures are not kept."
     import pandas as pd
     from k2nb.sae.explanations import explain_features
     rows, todo, at_once = {}, list(todo.items()), 1 if settings["client"] is None else 4 * settings["concurrency"]
-    for i in progress(range(0, len(todo), at_once), "words", unit="batch"):
+    for i in progress(range(0, len(todo), at_once), "words", show=show, unit="batch"):
         batch = todo[i:i + at_once]
         table = explain_features(model, sae, [r for _, r in batch], evidence, lm=lm, show=False, **settings)
         for (key, _), row in zip(batch, table.to_dict("records")):

@@ -116,8 +116,8 @@ class _Tensors:
         return self.W_dec.norm(dim=-1).clamp(min=1e-8)
 
 # %% ../../nbs/41_saes.ipynb #c012
-class SparseAutoencoder(_Tensors):
-    "A sparse autoencoder as plain tensors. Every method is differentiable with respect to what it is given."
+class _Encoder(_Tensors):
+    "From vectors to activations."
     @property
     def d_model(self) -> int:
         "Numbers in a vector that it reads."
@@ -185,6 +185,14 @@ class SparseAutoencoder(_Tensors):
         "Activations of all features."
         return self.activate(self.pre(x))
 
+    def _centred(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[-1] != self.d_model: raise InputError(f"{self.name} reads vectors of {self.d_model} numbers, got {x.shape[-1]}")
+        return x - self.b_dec if self.subtract_b_dec else x
+
+# %% ../../nbs/41_saes.ipynb #c014
+class SparseAutoencoder(_Encoder):
+    "A sparse autoencoder as plain tensors. Every method is differentiable with respect to what it is given."
+
     def decode(
         self,
         acts: torch.Tensor,  # (..., F)
@@ -233,16 +241,12 @@ class SparseAutoencoder(_Tensors):
         if device == self.device: return self
         return replace(self, **{n: x.to(device) for n, x in self.tensors.items()})
 
-    def _centred(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[-1] != self.d_model: raise InputError(f"{self.name} reads vectors of {self.d_model} numbers, got {x.shape[-1]}")
-        return x - self.b_dec if self.subtract_b_dec else x
-
     def __repr__(self):
         kind = f"topk with k = {self.k}" if self.kind == "topk" else self.kind
         size = f"{self.n_features:,} features of {self.d_model} numbers"
         return f"SparseAutoencoder({self.name}: {size}, {kind}, at {self.hook or self.part})"
 
-# %% ../../nbs/41_saes.ipynb #c014
+# %% ../../nbs/41_saes.ipynb #c016
 def random_sae(
     d_model: int,  # numbers in a vector
     n_features: int,  # features
@@ -258,7 +262,7 @@ def random_sae(
     more = {"jumprelu": {"threshold": torch.rand(n_features, generator=g)}, "topk": {"k": k}}.get(kind, {})
     return SparseAutoencoder(W.T.contiguous(), b_enc, W, b_dec, kind, **more, **{"name": f"random {kind}", **settings})
 
-# %% ../../nbs/41_saes.ipynb #c025
+# %% ../../nbs/41_saes.ipynb #c027
 _SCHEMA = 1
 _TENSORS, _FACTS = "sae.safetensors", "sae.json"
 

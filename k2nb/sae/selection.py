@@ -105,7 +105,7 @@ def _feature_scores(acts: sparse.csc_array, method: str, percentile: float) -> n
     if method == "max": return np.array([c.max(initial=0) for c in columns])
     return np.array([np.percentile(np.concatenate([c, np.zeros(n - len(c), c.dtype)]), percentile) for c in columns])
 
-# %% ../../nbs/43b_selection.ipynb #c012
+# %% ../../nbs/43b_selection.ipynb #c013
 def describe_clusters(
     acts,  # (n, m) activations, prompts by features, or a Collected
     labels,  # (m,) ints: each feature's cluster, −1 for noise
@@ -140,7 +140,7 @@ def describe_clusters(
                      "top_prompts": [prompts[i] for i in best if strength[i] > 0], "top_tokens": tokens})
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/43b_selection.ipynb #c014
 def _coherence(part: sparse.csc_array) -> float:
     "Mean cosine over pairs of different features; NaN for a single one."
     m = part.shape[1]
@@ -160,7 +160,7 @@ def _peaks(collected, features, n: int) -> list[str]:
             weight[token] = weight.get(token, 0) + a
     return sorted(weight, key=lambda t: (-weight[t], t))[:n]
 
-
+# %% ../../nbs/43b_selection.ipynb #c015
 def _words(prompts) -> tuple[list[str], sparse.csr_array]:
     "Words of two prompts or more, and which prompts have them."
     found = [sorted({w.lower() for w in re.findall(r"\w+", p)}) for p in prompts]

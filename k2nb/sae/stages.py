@@ -58,13 +58,13 @@ def open_cache(
 
 
 def stage_settings(
-    config: Mapping | None,  # the whole configuration, or the stage's section
+    config: Mapping | None,  # the whole configuration, or the stage's section; None, {}: the defaults
     section: str,  # its name
     switch: str,  # its key in `pipeline`
     cache: StageCache | None = None,  # in place of the configuration's
 ) -> tuple[dict, StageCache, bool]:  # the section; the cache; whether the stage is switched on
     "What a stage has been told."
-    values, alone = config_section(config, section), config is None or is_section(config)
+    values, alone = config_section(config, section), is_section(config)
     if cache is None: cache = StageCache("feature_cache", False, False) if alone and section != "data" else open_cache(config)
     return values, cache, alone or config_section(config, "pipeline")[switch]
 
@@ -78,7 +78,7 @@ def missing_stage(
     return MissingStageError(f"pipeline.{switch} is off, and the cache {str(cache.folder)!r} holds no {what} made from this input with "
                              "these settings: switch it on, or go back to the settings of the run that made them")
 
-# %% ../../nbs/47b_stages.ipynb #c014
+# %% ../../nbs/47b_stages.ipynb #c015
 def collect_evidence(
     model,  # a Subject, or what `as_subject` takes
     sae,  # a SparseAutoencoder, or what `as_sae` takes
@@ -113,7 +113,7 @@ def _cached_evidence(cache: StageCache, key: str, always: bool):
         warnings.warn(f"a damaged entry of the cache is made again: {e}", stacklevel=3)
         return None
 
-# %% ../../nbs/47b_stages.ipynb #c015
+# %% ../../nbs/47b_stages.ipynb #c016
 def collect_and_filter_data(
     model,  # a Subject, or what `as_subject` takes
     sae,  # a SparseAutoencoder, or what `as_sae` takes

@@ -47,7 +47,7 @@ def _refuse_bad(acts: sparse.csr_array, name: str) -> None:
     why = "activations are finite" if not np.isfinite(value) else "activations are 0 or more"
     raise InputError(f"{name} holds {len(bad)} bad values, the first {value} at row {row}, feature {feature}; {why}")
 
-# %% ../../nbs/42_statistics.ipynb #c008
+# %% ../../nbs/42_statistics.ipynb #c009
 def _rank(feature, value, row, position) -> np.ndarray:
     "Order of entries by feature, then activation from the largest, then row, then position."
     return np.lexsort((position, row, -value, feature))
@@ -75,13 +75,13 @@ class _Top:
         order, f, place = order[place < k], which[feature[place < k]], place[place < k]
         self.value[f, place], self.row[f, place], self.position[f, place] = value[order], row[order], position[order]
 
-# %% ../../nbs/42_statistics.ipynb #c010
+# %% ../../nbs/42_statistics.ipynb #c011
 _SPAN = (-10, 6)  # the histogram's edges, as powers of two
 _SUMS = ("active", "sum", "sum2", "sum_log")
 
 
-class FeatureStatistics:
-    "Streaming, mergeable statistics of feature activations ≥ 0 over rows (tokens or prompts)."
+class _Sums:
+    "What is added up, row by row."
 
     def __init__(
         self,
@@ -100,9 +100,6 @@ class FeatureStatistics:
         self.sum, self.sum2, self.sum_log = (np.zeros(n_features) for _ in range(3))  # (F,) Σa, Σa², Σ a ln a
         self.histogram = np.zeros((n_features, n_bins), np.int64)  # (F, n_bins) of activations > 0; see `edges`
         self._top = _Top(n_features, self.top_k)
-
-    def __repr__(self) -> str:
-        return f"FeatureStatistics({self.n_features} features over {self.n:,} rows, {int(self.dead.sum())} dead)"
 
     def update(
         self,
@@ -148,6 +145,21 @@ class FeatureStatistics:
     def edges(self) -> np.ndarray:
         "The histogram's bins: (n_bins + 1,) float32. What is below the first or above the last is counted in the bin beside it."
         return np.exp2(np.linspace(*_SPAN, self.n_bins + 1)).astype(np.float32)
+
+
+def _numbers(values, n: int, name: str, default: np.ndarray) -> np.ndarray:
+    if values is None: return default
+    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if values.shape != (n,) or values.dtype.kind not in "iu":
+        raise InputError(f"{name} must hold {n} ints, one for each row of acts; got {values.dtype} of shape {values.shape}")
+    return values.astype(np.int64)
+
+# %% ../../nbs/42_statistics.ipynb #c013
+class FeatureStatistics(_Sums):
+    "Streaming, mergeable statistics of feature activations ≥ 0 over rows (tokens or prompts)."
+
+    def __repr__(self) -> str:
+        return f"FeatureStatistics({self.n_features} features over {self.n:,} rows, {int(self.dead.sum())} dead)"
 
     @property
     def dead(self) -> np.ndarray:
@@ -243,11 +255,3 @@ class FeatureStatistics:
         for name in (*_SUMS, "histogram"): setattr(self, name, arrays[name])
         for name in ("value", "row", "position"): setattr(self._top, name, arrays[f"top_{name}"])
         return self
-
-
-def _numbers(values, n: int, name: str, default: np.ndarray) -> np.ndarray:
-    if values is None: return default
-    values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if values.shape != (n,) or values.dtype.kind not in "iu":
-        raise InputError(f"{name} must hold {n} ints, one for each row of acts; got {values.dtype} of shape {values.shape}")
-    return values.astype(np.int64)

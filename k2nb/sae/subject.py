@@ -6,7 +6,6 @@
 __all__ = ['Pass', 'Subject', 'as_subject', 'iter_activations']
 
 # %% ../../nbs/41b_subject.ipynb #c003
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from ..core import InputError, K2Error, hash_array, hash_json, progress
 from ..families import quiet_arguments
 from ..loaded import LoadedModel, wrap_model
 from ..loading import load_model
+from .subject_text import _Words
 
 # %% ../../nbs/41b_subject.ipynb #c005
 class Pass(NamedTuple):
@@ -50,127 +50,9 @@ def _run_at(model, module, arguments: dict, edit, stop: bool) -> Pass:
     finally: handle.remove()
 
 # %% ../../nbs/41b_subject.ipynb #c007
-def _usable(tokenizer, vocabulary: int) -> torch.Tensor:
-    special = set(tokenizer.all_special_ids)
-    texts = tokenizer.batch_decode([[i] for i in range(min(vocabulary, len(tokenizer)))], clean_up_tokenization_spaces=False)
-    good = torch.zeros(vocabulary, dtype=torch.bool)
-    for i, t in enumerate(texts): good[i] = bool(i not in special and t and "\ufffd" not in t)
-    return good
-
-
-def _round_trip(tokenizer, ids: list[list[int]]) -> tuple[list[str], list[bool]]:
-    "Texts of the rows, and whether each text is tokenised to its row again."
-    texts = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
-    again = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    return texts, [list(a) == list(b) for a, b in zip(ids, again)]
-
-# %% ../../nbs/41b_subject.ipynb #c009
-class _Words:
-    "What a tokenizer is asked; needs `tokenizer`, `vocabulary`, `bos_id`, `context`, `device`."
-
-    @cached_property
-    def usable(self) -> torch.Tensor:
-        "(V,) bool: tokens that a prompt may hold."
-        return _usable(self.tokenizer, self.vocabulary).to(self.device)
-
-    @property
-    def bos_id(self) -> int | None:
-        "The token that begins every row; None where the tokenizer has none."
-        return self.tokenizer.bos_token_id
-
-    @property
-    def first(self) -> int:
-        "Position of a row's first token of text: 1 behind a begin token, else 0."
-        return 0 if self.bos_id is None else 1
-
-    def begin(
-        self,
-        ids: torch.Tensor,  # (B, T) token ids of text
-    ) -> torch.Tensor:  # (B, T + 1), or the same where there is no begin token
-        "Rows with the begin token before them."
-        return ids if self.bos_id is None else torch.cat([ids.new_full((len(ids), 1), self.bos_id), ids], 1)
-
-    def encode(
-        self,
-        texts: Sequence[str],  # not empty; every text has at least one token
-        max_tokens: int | None = None,  # longer ones are cut to this many, the begin token not counted; None: what the model can read
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # ids (B, T) with the begin token first, padded on the right; mask (B, T), True at tokens
-        "Token ids of texts. Raises `InputError` for no text, or one without a token."
-        if isinstance(texts, str) or not len(texts): raise InputError("texts must be a list of at least one text")
-        room = min(n for n in (max_tokens, self.context and self.context - self.first, 10**9) if n)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            rows = [list(r)[:room] for r in self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-        for i, r in enumerate(rows):
-            if not r: raise InputError(f"texts[{i}] has no token: {texts[i]!r}")
-        return self.pad(rows)
-
-    def pad(
-        self,
-        rows: Sequence[Sequence[int]],  # token ids of text, no begin token
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # ids and mask, as `encode` gives them
-        "Rows of unequal length as one rectangle; padding repeats a row's first token, and is hidden by nobody looking back at it."
-        width = max(map(len, rows))
-        ids = torch.tensor([[*r, *[r[0]] * (width - len(r))] for r in rows])
-        mask = torch.arange(width) < torch.tensor([len(r) for r in rows])[:, None]
-        return self.begin(ids).to(self.device), torch.cat([mask.new_ones(len(rows), self.first), mask], 1).to(self.device)
-
-    def decode(
-        self,
-        ids: torch.Tensor,  # (B, T) without begin token
-    ) -> list[str]:  # B texts
-        "Text of rows of tokens."
-        return self.tokenizer.batch_decode([[int(i) for i in row] for row in ids], clean_up_tokenization_spaces=False)
-
-    def round_trip(
-        self,
-        ids: torch.Tensor,  # (B, T) without begin token
-    ) -> torch.Tensor:  # (B,) bool
-        "Whether the text of each row is tokenised to the very same tokens."
-        return torch.tensor(_round_trip(self.tokenizer, torch.as_tensor(ids).tolist())[1], dtype=torch.bool)
-
-    def tokens(
-        self,
-        ids: Sequence[int],  # token ids
-    ) -> list[str]:  # one readable text a token, with its leading blank if it has one
-        "Tokens as they would be read."
-        pieces = self.tokenizer.convert_ids_to_tokens([int(i) for i in ids])
-        plain = self.tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
-        return [" " + t if p and p[0] in "▁Ġ" and not t.startswith(" ") else t or str(p) for p, t in zip(pieces, plain)]
-
-    def cross_entropy(
-        self,
-        logits: torch.Tensor,  # (B, T, V)
-        ids: torch.Tensor,  # (B, T), the begin token first
-        mask: torch.Tensor | None = None,  # (B, T) bool; None: every token counts
-    ) -> torch.Tensor:  # (B,) mean nats a predicted token
-        "What the model pays for each row's tokens, given those before them. Nobody predicts a row's first token."
-        if ids.shape[1] < 2: raise InputError("a row of one token predicts nothing")
-        lp, target = logits[:, :-1], ids[:, 1:]
-        nats = lp.logsumexp(-1) - lp.gather(-1, target[..., None])[..., 0]
-        if mask is None: return nats.mean(1)
-        return (nats * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)
-
-    def check_sae(
-        self,
-        sae,  # a SparseAutoencoder
-    ) -> tuple[int | None, str]:  # (layer, part) where it reads
-        "Where an SAE reads this model. Raises `InputError` where its width or its layer does not fit."
-        if not hasattr(sae, "d_model"):
-            raise InputError(f"an SAE is expected, got {type(sae).__name__}; as_sae makes one of what sae-lens gives")
-        if sae.d_model != self.d_model:
-            raise InputError(f"the SAE {sae.name!r} reads vectors of width {sae.d_model}, and {self.name} has d_model {self.d_model}: "
-                             "it belongs to another model or another part")
-        if sae.layer is None and sae.part != "emb":
-            raise InputError(f"the SAE {sae.name!r} does not say which layer it reads; set its layer")
-        if sae.layer is not None and not 0 <= sae.layer < self.n_layers:
-            raise InputError(f"the SAE {sae.name!r} reads layer {sae.layer}, and {self.name} has layers 0 to {self.n_layers - 1}")
-        return sae.layer, sae.part
-
-# %% ../../nbs/41b_subject.ipynb #c010
 @dataclass(eq=False, repr=False)
-class Subject(_Words):
-    "A causal language model with its head, its tokenizer, and its places by (layer, part). Made by `as_subject`."
+class _Facts(_Words):
+    "What a model of transformers is."
     lm: LoadedModel  # where its parts are
 
     def __post_init__(self):
@@ -227,6 +109,10 @@ class Subject(_Words):
 
     def __repr__(self) -> str:
         return f"Subject({self.lm!r})"
+
+# %% ../../nbs/41b_subject.ipynb #c008
+class Subject(_Facts):
+    "A causal language model with its head, its tokenizer, and its places by (layer, part). Made by `as_subject`."
 
     def run(
         self,
@@ -288,7 +174,7 @@ class Subject(_Words):
         for module in self._after_blocks: stream = module(stream)
         return self.lm.whole.get_output_embeddings()(stream)
 
-# %% ../../nbs/41b_subject.ipynb #c012
+# %% ../../nbs/41b_subject.ipynb #c010
 def as_subject(
     model,  # a Subject, a name or folder, a LoadedModel with head, a transformers causal language model, or a TransformerLens model
     tokenizer=None,  # of a transformers model
@@ -306,7 +192,7 @@ def as_subject(
         raise InputError(f"{type(model).__name__} is no language model; give a name, a folder, or a model with its tokenizer")
     return Subject(wrap_model(model.eval(), tokenizer))
 
-# %% ../../nbs/41b_subject.ipynb #c031
+# %% ../../nbs/41b_subject.ipynb #c027
 def iter_activations(
     subject,  # a Subject
     sae,  # a SparseAutoencoder that reads it

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..core import InputError, check_choice, choose_device, progress, rng
+from ..core import InputError, check_choice, choose_device, hash_array, hash_json, load_tensors, progress, rng, save_tensors
 from ..rows import Rows
 from .saelens import as_sae, from_sae_lens
 from .saes import SparseAutoencoder
@@ -74,16 +75,59 @@ def _no_bar() -> Iterator[None]:
     finally: sae_trainer.tqdm = theirs
 
 
-def _fit(sae, batches, steps: int, size: int, lr: float, dead_after: int, device: str):
+def _fit(sae, batches, steps: int, size: int, lr: float, dead_after: int, device: str, keep: tuple | None = None):
     "Adam with a short rise and a long fall of the learning rate."
     from sae_lens import LoggingConfig, SAETrainer
     from sae_lens.config import SAETrainerConfig
     config = SAETrainerConfig(total_training_samples=steps * size, train_batch_size_samples=size, lr=lr, lr_end=lr / 20, device=device,
                               lr_warm_up_steps=min(200, steps // 10), lr_decay_steps=steps // 2, dead_feature_window=dead_after,
                               feature_sampling_window=steps + 1, logger=LoggingConfig(log_to_wandb=False))
-    with _no_bar(): return SAETrainer(config, sae.to(device), batches).fit()
+    trainer = SAETrainer(config, sae.to(device), batches)
+    if keep is not None:
+        path, every, training = keep
+        if path.is_file(): _read_state(trainer, path, training)
+        trainer.data_provider = _kept(trainer, batches, path, every, training)
+    with _no_bar(): return trainer.fit()
 
-# %% ../../nbs/41d_sae_training.ipynb #c012
+# %% ../../nbs/41d_sae_training.ipynb #c013
+_COUNTERS = ("n_training_samples", "n_training_steps", "n_frac_active_samples")
+_FIRED = ("act_freq_scores", "n_forward_passes_since_fired")
+
+
+def _write_state(trainer, path: Path, training: str) -> None:
+    adam = trainer.optimizer.state_dict()
+    tensors = {f"sae/{n}": x for n, x in trainer.sae.state_dict().items()} | {n: getattr(trainer, n) for n in _FIRED}
+    tensors |= {f"adam/{i}/{n}": x for i, state in adam["state"].items() for n, x in state.items()}
+    facts = {n: getattr(trainer, n) for n in _COUNTERS} | {"training": training, "groups": adam["param_groups"]}
+    facts |= {"rate": trainer.lr_scheduler.state_dict(), "weights": {n: c.state_dict() for n, c in trainer.coefficient_schedulers.items()}}
+    save_tensors(path, tensors, facts)
+
+
+def _read_state(trainer, path: Path, training: str) -> None:
+    tensors, facts = load_tensors(path, framework="pt")
+    if facts.get("training") != training:
+        raise InputError(f"the checkpoint {path} is of another training, with other rows or settings: name another file, or remove it")
+    adam = {}
+    for name, x in tensors.items():
+        if name.startswith("adam/"): adam.setdefault(int(name.split("/")[1]), {})[name.split("/")[2]] = x
+    trainer.sae.load_state_dict({n[4:]: x for n, x in tensors.items() if n.startswith("sae/")})
+    trainer.optimizer.load_state_dict({"state": adam, "param_groups": facts["groups"]})
+    trainer.lr_scheduler.load_state_dict(facts["rate"])
+    for n, c in trainer.coefficient_schedulers.items(): c.load_state_dict(facts["weights"][n])
+    for n in _COUNTERS: setattr(trainer, n, facts[n])
+    for n in _FIRED: setattr(trainer, n, tensors[n].to(trainer.cfg.device))
+
+
+def _kept(trainer, batches: Iterator, path: Path, every: int, training: str) -> Iterator[torch.Tensor]:
+    "The batches that are still to come. Between them the trainer's state is written."
+    begun = trainer.n_training_steps
+    for _ in range(begun): next(batches)
+    while True:
+        done = trainer.n_training_steps
+        if done > begun and done % every == 0: _write_state(trainer, path, training)
+        yield next(batches)
+
+# %% ../../nbs/41d_sae_training.ipynb #c014
 def _live(sae: SparseAutoencoder, data: Rows, least: float) -> SparseAutoencoder:
     "The SAE without features that fire at less than this share of the rows. The others do what they did, or, of a topk one, more."
     if not least: return sae
@@ -95,10 +139,11 @@ def _live(sae: SparseAutoencoder, data: Rows, least: float) -> SparseAutoencoder
     return replace(sae, W_enc=sae.W_enc[:, keep], b_enc=sae.b_enc[keep], W_dec=sae.W_dec[keep],
                    threshold=None if sae.threshold is None else sae.threshold[keep], k=sae.k and min(sae.k, int(keep.sum())))
 
-# %% ../../nbs/41d_sae_training.ipynb #c013
-def _check_training(kind, n_features, k, steps, batch_size, dead_after) -> None:
+# %% ../../nbs/41d_sae_training.ipynb #c015
+def _check_training(kind, n_features, k, steps, batch_size, dead_after, every) -> None:
     check_choice(kind, TRAINED_KINDS, "kind of SAE")
-    for name, n in {"n_features": n_features, "steps": steps, "batch_size": batch_size, "dead_after": dead_after}.items():
+    for name, n in {"n_features": n_features, "steps": steps, "batch_size": batch_size, "dead_after": dead_after,
+                    "checkpoint_every": every}.items():
         if not isinstance(n, int) or isinstance(n, bool) or n < 1: raise InputError(f"{name} must be a whole number from 1, got {n!r}")
     if not 0 < k <= n_features: raise InputError(f"k must be more than 0 and at most n_features = {n_features}, got {k!r}")
 
@@ -120,10 +165,13 @@ def train_sae(
     device: str = "auto",  # as in `core.choose_device`
     name: str | None = None,  # what to call it
     show: bool = True,  # a progress bar
+    checkpoint: str | Path | None = None,  # a .safetensors file for the state of the training, which goes on from there; None: none
+    checkpoint_every: int = 500,  # batches after which it is written; the file goes when the training is done
     **settings,  # more of sae-lens' training configuration of that kind
 ) -> SparseAutoencoder:  # decoder rows of length 1, activations in units of the stream
-    "An SAE trained by sae-lens on rows of a store. Raises `InputError` for rows that are too few or not finite."
-    _check_training(kind, n_features, k, steps, batch_size, dead_after)
+    """An SAE trained by sae-lens on rows of a store. Raises `InputError` for rows that are too few or not finite, and for the checkpoint of
+    another training."""
+    _check_training(kind, n_features, k, steps, batch_size, dead_after, checkpoint_every)
     store = hasattr(rows, "vectors")
     if store and layer is None and part != "emb": raise InputError("layer says which of the store's rows to read")
     data, device = Rows(rows, layer=layer, part=part if store else None, everything=False), choose_device(device)
@@ -136,16 +184,19 @@ def train_sae(
         trainee = _trainee(kind, data.d, n_features, k, l1, steps, settings)
     trainee.b_dec.data = some.mean(0).to(trainee.b_dec) * scale
     bar = progress(total=steps, desc="training an SAE", show=show, unit="batch")
-    try: trained = _fit(trainee, _batches(data, size, scale, gen, bar), steps, size, lr, dead_after, str(device))
+    about = [hash_array(some), data.n, kind, n_features, k, l1, steps, size, lr, dead_after, random_state, str(sorted(settings.items()))]
+    keep = None if checkpoint is None else (Path(checkpoint), checkpoint_every, hash_json(about))
+    try: trained = _fit(trainee, _batches(data, size, scale, gen, bar), steps, size, lr, dead_after, str(device), keep)
     finally: bar.close()
     sae = _live(_in_stream_units(from_sae_lens(trained), scale), data, min_density)
+    if keep is not None: keep[0].unlink(missing_ok=True)
     facts = {"kind_trained": kind, "k": k, "steps": steps, "batch_size": size, "lr": lr, "random_state": random_state, "n_rows": data.n}
     if kind == "standard": facts = {**facts, "l1": l1}
     if store: facts |= {"model_name": str(rows.model), "store": rows.hash}
     sae = replace(sae, layer=layer, part=part, facts=facts)
     return replace(sae, name=name or f"{facts.get('model_name', 'sae')}/{sae.hook or part}")
 
-# %% ../../nbs/41d_sae_training.ipynb #c015
+# %% ../../nbs/41d_sae_training.ipynb #c017
 _COLUMNS = ("tokens", "clean", "spliced", "mean", "zero", "left", "spread", "fired", "told")
 
 
@@ -190,7 +241,7 @@ def _tell(subject, sae, at, ids, mask, counts, mean) -> tuple[np.ndarray, torch.
     sums |= {name: _spread(subject, at, ids, mask, edit) for name, edit in edits.items()}
     return torch.stack([sums[n].double() for n in _COLUMNS], 1).cpu().numpy(), (acts > 0).sum((0, 1)).cpu()
 
-# %% ../../nbs/41d_sae_training.ipynb #c016
+# %% ../../nbs/41d_sae_training.ipynb #c018
 def _figures(s: np.ndarray) -> dict:
     "Figures from sums over texts: (…, columns) -> (…) each."
     c = dict(zip(_COLUMNS, np.moveaxis(s, -1, 0)))
