@@ -17,6 +17,7 @@ from .core import K2Error
 # command -> (what to call, as "module:function" from arguments to exit status; what it does)
 COMMANDS = {
     "sae": ("k2nb.sae.batch:main", "SAE features: collect, filter, cluster, choose, find the prompt that fires each, explain, show"),
+    "prle": ("k2nb.prle.batch:main", "prototypical regression: fit a regressor of ratings of texts, rate, explain"),
 }
 
 # %% ../nbs/90a_command_line.ipynb #c006
