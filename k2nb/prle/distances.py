@@ -14,6 +14,7 @@ from ..core import InputError, check_choice
 # %% ../../nbs/61d_distances.ipynb #c006
 METRICS = ("euclidean", "cosine")  # what `distances` knows; cosine distance is 1 − cosine
 _CLOSE = 1e-3  # a squared distance below this share of the squared lengths is computed again, without cancellation
+_SHORT = 32  # vectors of up to so many numbers are subtracted
 
 
 def distances(
@@ -26,6 +27,7 @@ def distances(
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"distances need (B, H) and (P, H) of the same width, got {tuple(a.shape)} and {tuple(b.shape)}")
     if metric == "cosine": return (1 - unit_rows(a) @ unit_rows(b).T).clamp(0, 2)
+    if a.shape[1] <= _SHORT: return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")  # its slope at zero is zero too
     origin = b.detach().mean(0)
     a, b = a - origin, b - origin
     length = a.square().sum(1)[:, None] + b.square().sum(1)

@@ -129,19 +129,20 @@ class PrototypeRegressor(nn.Module):
         x: torch.Tensor,  # (B, H) embeddings
     ) -> torch.Tensor:  # (B, P) rows sum to 1
         "Weights of the prototypes."
-        return self._route(x)["weights"]
+        if self.router.uses_values: return self._route(x)["weights"]
+        return self.router(self.manager.retrieve(x), self.manager.get_retrieval_prototypes())
 
-    def _route(self, x, values: bool = False) -> dict:
-        m = self.manager
-        out = {"retrieval_embeds": m.retrieve(x), "retrieval_protos": m.get_retrieval_prototypes()}
-        if values or self.router.uses_values: out |= {"value_embeds": m.project_embeddings(x), "value_protos": m.get_value_prototypes()}
+    def _route(self, x, protos: bool = False) -> dict:
+        near, values = self.manager.spaces(x)
+        out = {"retrieval_embeds": near, "retrieval_protos": self.manager.get_retrieval_prototypes(), "value_embeds": values}
+        if protos or self.router.uses_values: out["value_protos"] = self.manager.get_value_prototypes()
         return out | {"weights": self.router(**out)}
 
     def internals(self,
         x: torch.Tensor,  # (B, H) embeddings
     ) -> dict:  # retrieval_embeds, retrieval_protos, value_embeds, value_protos, weights (B, P), expert_matrix (B, P), preds (B,)
         "Everything on the way to the predictions; `expert_matrix` and `preds` in label units."
-        out = self._route(x, values=True)
+        out = self._route(x, protos=True)
         matrix = self.label_mean + self.label_scale * self.experts(out["value_embeds"])
         return out | {"expert_matrix": matrix, "preds": (out["weights"] * matrix).sum(1)}
 
@@ -150,8 +151,7 @@ class PrototypeRegressor(nn.Module):
     ) -> torch.Tensor:  # (B,) label units
         "Predictions."
         out = self._route(x)
-        values = out["value_embeds"] if "value_embeds" in out else self.manager.project_embeddings(x)
-        return self.label_mean + self.label_scale * (out["weights"] * self.experts(values)).sum(1)
+        return self.label_mean + self.label_scale * (out["weights"] * self.experts(out["value_embeds"])).sum(1)
 
 # %% ../../nbs/64_local_experts.ipynb #c015
 class LinearExpertPRLE(PrototypeRegressor):

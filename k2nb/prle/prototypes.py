@@ -79,7 +79,16 @@ class EmbeddingSpaces(nn.Module):
         x: torch.Tensor,  # (B, H) embeddings
     ) -> torch.Tensor:  # (B, D)
         "Value features."
-        return self.value_space(self.scaled(x)) / self.value_scale
+        return self._valued(self.scaled(x))
+
+    def _valued(self, scaled): return self.value_space(scaled) / self.value_scale
+
+    def spaces(self,
+        x: torch.Tensor,  # (B, H) embeddings
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # (B, r), (B, D)
+        "What `retrieve` and `project_embeddings` give, scaled once."
+        scaled = self.scaled(x)
+        return x if self.routing is None else scaled @ self.routing, self._valued(scaled)
 
 # %% ../../nbs/62_prototypes.ipynb #c009
 class FittedSpaces(EmbeddingSpaces):
@@ -143,6 +152,7 @@ class KeptPrototypes(FittedSpaces):
         if self.trainable_prototypes: self.raw_prototypes = nn.Parameter(start)
         else: self.register_buffer("raw_prototypes", start)
         self.register_buffer("prototype_indices", torch.full((self.num_prototypes,), -1))
+        self._near = None  # prototypes in the retrieval space, with what they were made of
 
     def _load_from_state_dict(self, state, prefix, *rest):
         "Make room for the routing map that was saved, if one was."
@@ -161,8 +171,15 @@ class KeptPrototypes(FittedSpaces):
         return f"{self.num_prototypes} prototypes of width {self.retrieval_dim} by {self.init_strategy}, {self.distance_metric}{learned}"
 
     def get_retrieval_prototypes(self) -> torch.Tensor:  # (P, r)
-        "Prototypes in the retrieval space, with gradient where they are learned."
-        return self.retrieve(self._chosen())
+        "Prototypes in the retrieval space, with gradient where they are learned; where not, they are mapped again only after a change."
+        if self.trainable_prototypes or self.raw_prototypes.is_inference(): return self.retrieve(self._chosen())
+        made_of = self.raw_prototypes, self.input_mean, self.input_scale, self.routing
+        versions = [None if t is None else t._version for t in made_of]  # PyTorch counts the changes of a tensor
+        kept, told, near = self._near or ((), None, None)
+        if told != versions or any(a is not b for a, b in zip(kept, made_of)):
+            with torch.inference_mode(False), torch.no_grad(): near = self.retrieve(self._chosen())  # to be used in training too
+            self._near = made_of, versions, near
+        return near
 
     def get_value_prototypes(self) -> torch.Tensor:  # (P, D)
         "Value features of the prototypes, with gradient."

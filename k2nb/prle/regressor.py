@@ -174,7 +174,7 @@ class PRLERegressor(_Parameters):
 
     @torch.no_grad()
     def _through(self, X, call) -> np.ndarray:
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__(): check_is_fitted(self)  # which takes its time
         X = check_rows(self, X, self.n_features_in_)
         at = self.model_.label_mean
         return torch.cat([call(torch.as_tensor(X[a:a + _ROWS]).to(at)) for a in range(0, len(X), _ROWS)]).cpu().numpy()

@@ -23,8 +23,9 @@ def check_rows(
     width: int | None = None,  # H, where it is known
 ) -> np.ndarray:  # (n, H) float32 or float64
     "Embeddings that can be used. Not finite: the row is named."
-    from sklearn.utils.validation import check_array
-    X = check_array(X, dtype=(np.float64, np.float32), ensure_all_finite=False, input_name="X", estimator=r)
+    if not (type(X) is np.ndarray and X.ndim == 2 and X.size and X.dtype in (np.float64, np.float32)):  # the rest need no conversion
+        from sklearn.utils.validation import check_array
+        X = check_array(X, dtype=(np.float64, np.float32), ensure_all_finite=False, input_name="X", estimator=r)
     if not X.flags.writeable: X = X.copy()  # PyTorch warns of memory that it may not write to
     _finite(X, "X")
     if width is not None and X.shape[1] != width:
