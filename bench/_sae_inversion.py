@@ -35,6 +35,17 @@ def pick(evidence, n: int, seed: int) -> list[int]:
     return rng(seed, "features").permutation(live)[:n].tolist()
 
 
+@torch.no_grad()
+def window_maximum(subject, sae, documents, length: int = 10) -> np.ndarray:
+    "(F,) strongest activation in any window of so many tokens that is run alone, behind a begin token, as prompts are."
+    windows = torch.tensor(sorted({tuple(d[a:a + length]) for d in documents for a in range(len(d) - length + 1)}))
+    at, out = subject.check_sae(sae), torch.zeros(sae.n_features)
+    for ids in windows.split(512):
+        stream = subject.run(subject.begin(ids), at=at, logits=False).stream[:, subject.first:]
+        out = torch.maximum(out, sae.encode(stream.float()).amax((0, 1)))
+    return out.numpy()
+
+
 def interval(x, statistic) -> str:
     "A statistic of features and its 95 % bootstrap interval over features."
     x = np.asarray(x, float)
@@ -46,17 +57,18 @@ def interval(x, statistic) -> str:
 def _code() -> str:
     "Hash of the searches' source: what it changes is measured anew."
     from k2nb.sae import ascent, epo, inversion, objective, pools
-    return hash_json([inspect.getsource(m) for m in (ascent, epo, inversion, objective, pools)])
+    return hash_json([*(inspect.getsource(m) for m in (ascent, epo, inversion, objective, pools)), inspect.getsource(run)])
 
 
 def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float, steps: tuple) -> str:
     "All plans on the same features; `plans` is name -> (seeds at most, function of (features, seed) -> rows); `steps` are those they were made with."
-    top, lines = np.asarray(evidence.maximum), []
+    top, alone, lines = np.asarray(evidence.maximum), None, []
     for name, (most, search) in plans.items():
         kept = KEPT / f"{hash_json([name, sae.hash, subject.hash, min(seeds, most), n, round(limit, 4), steps, SEEDED, _code()])}.json"
         if kept.exists():
             lines.append(read_json(kept, 1)["line"])
             continue
+        if alone is None: alone = window_maximum(subject, sae, evidence.ids)
         rows, cpu, wall = [], time.process_time(), time.monotonic()
         for seed in range(min(seeds, most)):
             features = pick(evidence, n, seed)
@@ -66,12 +78,13 @@ def run(subject, sae, evidence, plans, seeds: int, n: int, limit: float, steps: 
         cpu, wall = (time.process_time() - cpu) / len(rows), (time.monotonic() - wall) / len(rows)
         R, F = np.array([r["R"] for r in rows]), np.array([r["F"] for r in rows])
         whole, passes = np.mean([r["whole"] for r in rows]), np.mean([r["passes"] for r in rows])
-        lines.append([name, len(rows), f"{(R > 0).mean():.1%}", interval(R >= .9999, np.mean), interval(R, np.median),
+        beats = np.array([r["activation"] >= .9999 * alone[r["feature"]] for r in rows])
+        lines.append([name, len(rows), f"{(R > 0).mean():.1%}", interval(R >= .9999, np.mean), interval(beats, np.mean), interval(R, np.median),
                       interval(F, np.median), f"{whole:.0%}", f"{passes:,.0f}", f"{cpu:.2f}", f"{wall:.2f}"])
         print(" | ".join(map(str, lines[-1])), flush=True)
         KEPT.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"line": lines[-1]}, 1)
-    return table(["search", "features", "fires", "R ≥ 1", "median R", "median R, fluent", "survives", "passes", "CPU s", "s"], lines)
+    return table(["search", "features", "fires", "R ≥ 1", "≥ any window", "median R", "median R, fluent", "survives", "passes", "CPU s", "s"], lines)
 
 
 _MAIN = ("random, corpus' unigrams", "the corpus' 32 best windows", "EPO from text the model writes", "EPO seeded by windows")
@@ -96,7 +109,8 @@ def _plans(subject, sae, evidence, limit: float, steps: int, seeded_steps: int) 
 
 
 _READ = ("R: activation of the prompt's text, run again behind a begin token, over the strongest activation on held-out text (whole "
-         "documents, all positions but the begin token). In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt "
+         "documents, all positions but the begin token). *≥ any window*: as strong as every window of ten tokens of that text, each run "
+         "alone as prompts are. In brackets 95 % bootstrap intervals over features. *Fluent*: the best prompt "
          "whose "
          "cross-entropy is at most that of the corpus' windows of ten tokens plus one nat; {limit:.2f} nats a token here. *Survives*: the "
          "text is tokenised to the prompt's tokens again. *CPU s*: processor seconds a feature, eight features at once; *s*: wall seconds. "

@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=2 python bench/prle.py                  # every section
     python bench/prle.py --only accuracy [--on test]        # STS-B and EmoBank by MiniLM, beside other regressors (needs the data folder)
+    python bench/prle.py --only variants                    # other shapes of the local part, on the same data
     python bench/prle.py --only planted                     # ratings whose truth is known
     python bench/prle.py --only faithfulness                # leave-one-out against real refits, removal of influential rows
     python bench/prle.py --only cost                        # fitting, inference beside neighbours, experts beside a ModuleList
@@ -23,6 +24,11 @@ from _report import table, write_section  # noqa: E402
 def _accuracy(a) -> str:
     from _prle_accuracy import accuracy_text
     return accuracy_text(a.seeds, a.on, a.quick, a.only_ours)
+
+
+def _variants(a) -> str:
+    from _prle_variants import variants_text
+    return variants_text(a.seeds, a.quick)
 
 
 def _markdown(frame, digits: int = 3) -> str:
@@ -51,7 +57,7 @@ def _cost(a) -> str:
             f"experts 10 times faster than a ModuleList.\n\n{_markdown(cost_table(quick=a.quick))}")
 
 
-SECTIONS = {"accuracy": ("Predicting ratings", _accuracy), "planted": ("Planted ratings", _planted),
+SECTIONS = {"accuracy": ("Predicting ratings", _accuracy), "variants": ("Other local parts", _variants), "planted": ("Planted ratings", _planted),
             "faithfulness": ("Are the accounts of a prediction true?", _faithfulness), "cost": ("What PRLE costs", _cost)}
 
 
