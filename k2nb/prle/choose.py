@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import linalg
 
 from ..core import check_choice, rng
-from .distances import distances, distinct_rows
+from .distances import distances, same_rows
 from .joint_fit import gate_sharpness, joint_kernel
 
 # %% ../../nbs/67a_settings_search.ipynb #c005
@@ -101,11 +101,11 @@ def _linear(Z, name: str, projection: dict | None, seed: int) -> np.ndarray:
     return values @ values.T / max(float(np.mean(np.sum(values ** 2, 1))), 1e-12)
 
 
-def _gates(R, P: int, effective: float, strategy: str, metric: str, seed: int, top: int | None) -> np.ndarray:
-    "Softmax gates, among the `top` nearest prototypes where that is a number."
+def _gates(R, same, P: int, effective: float, strategy: str, metric: str, seed: int, top: int | None) -> np.ndarray:
+    "Softmax gates, among the `top` nearest prototypes where that is a number; `same` names rows that are copies."
     import torch
     from k2nb.prle.prototypes import choose_prototypes
-    d = distances(R := torch.as_tensor(R), R[choose_prototypes(R.numpy(), P, strategy, metric, seed)], metric)
+    d = distances(R := torch.as_tensor(R), R[choose_prototypes(R.numpy(), P, strategy, metric, seed, ids=same)], metric)
     if top and top < P: d = d.masked_fill(d > d.kthvalue(top, 1, keepdim=True).values, torch.inf)
     tau = temperature_for(lambda tau: (-tau * d).softmax(1), min(effective, .9 * top) if top else effective)
     return (-tau * d).softmax(1).numpy()
@@ -140,12 +140,13 @@ def search_settings(
         errors = loo_errors(base, y, alphas)
         first[key] = (errors.min(), alphas[int(errors.argmin())])
     keep = [k for k in bases if k[0] != "kernel"] + sorted((k for k in bases if k[0] == "kernel"), key=lambda k: first[k][0])[:1]
-    P = _sizes(given, len(distinct_rows(Z)), "prototypes among few" if top else "prototypes")
+    same = same_rows(Z)
+    P = _sizes(given, len(set(same)), "prototypes among few" if top else "prototypes")
     for kind in _listed(given["routing"], GRID["routing"]):
         map_ = routing_map(Z, y, kind, random_state)
         R = Z if map_ is None else Z @ map_
         for size, effective in P:
-            W = _gates(R, size, effective, init_strategy, distance, random_state, top)
+            W = _gates(R, same, size, effective, init_strategy, distance, random_state, top)
             for key, locality in product(keep, _listed(given["locality"], GRID["locality"])):
                 near = [a for a in alphas if .9 <= a / first[key][1] <= 11]  # prototypes add freedom: the penalty grows
                 errors = loo_errors(joint_kernel(bases[key], W, W, locality, gate_sharpness(W)), y, near)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core import InputError, check_choice, check_matrix
 from .covering import check_strategy, choose_prototypes, nearest_unused
-from .distances import METRICS, distances, distinct_rows
+from .distances import METRICS, distances, distinct_rows, same_rows
 from .value_spaces import get_value_space
 
 # %% ../../nbs/62_prototypes.ipynb #c004
@@ -215,7 +215,7 @@ class PrototypeManager(KeptPrototypes):
         X = self._rows(X)
         if rows is None:
             near = self.retrieve(X).cpu().numpy()
-            rows = choose_prototypes(near, self.num_prototypes, self.init_strategy, self.distance_metric, self.seed)
+            rows = choose_prototypes(near, self.num_prototypes, self.init_strategy, self.distance_metric, self.seed, ids=same_rows(X.cpu().numpy()))
         rows = _check_rows(rows, self.num_prototypes, len(X))
         self.fit_values(X)
         self._place(X, rows)
@@ -229,7 +229,7 @@ class PrototypeManager(KeptPrototypes):
         if not self.trainable_prototypes or self.map_strategy != "projection": return 0
         X = self._rows(X)
         near = self.retrieve(X)
-        rows = distinct_rows(near.cpu().numpy())
+        rows = distinct_rows(X.cpu().numpy())
         if len(rows) < self.num_prototypes:
             raise InputError(f"{self.num_prototypes} prototypes cannot stand on {len(rows)} distinct rows")
         distance = distances(self.get_retrieval_prototypes(), near[torch.as_tensor(rows, device=near.device)], self.distance_metric)
