@@ -148,6 +148,7 @@ def stories_text(seeds: int, n: int, quick: bool) -> str:
         if l0 == 16: plans = {n: plans[n] for n in _MAIN}
         text = run(subject, sae, evidence, plans, most, n, limit, steps)
         parts.append(f"**L0 {l0}**, {n} features a seed, seeds: {most}; fluent: at most {limit:.2f} nats a token.\n\n{text}")
-    told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; "
-            "some 8,000 passes, seeded 2,000.")
+    told = ("An SAE of 512 features at block 3, trained on the model's text and on text it wrote. Read as the table of k2-tiny; some 8,000 "
+            "passes, seeded 2,000. *≥ any window*: as strong as every window of ten tokens of the held-out text, each run alone behind a begin "
+            "token, as prompts are: the maximum over whole documents may need more context than a prompt has room for.")
     return "\n\n".join([told, *parts])

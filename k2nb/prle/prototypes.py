@@ -215,7 +215,8 @@ class PrototypeManager(KeptPrototypes):
         X = self._rows(X)
         if rows is None:
             near = self.retrieve(X).cpu().numpy()
-            rows = choose_prototypes(near, self.num_prototypes, self.init_strategy, self.distance_metric, self.seed, ids=same_rows(X.cpu().numpy()))
+            how = self.num_prototypes, self.init_strategy, self.distance_metric, self.seed
+            rows = choose_prototypes(near, *how, ids=same_rows(X.cpu().numpy()))
         rows = _check_rows(rows, self.num_prototypes, len(X))
         self.fit_values(X)
         self._place(X, rows)
