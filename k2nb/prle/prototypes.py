@@ -172,8 +172,8 @@ class KeptPrototypes(FittedSpaces):
 
     def get_retrieval_prototypes(self) -> torch.Tensor:  # (P, r)
         "Prototypes in the retrieval space, with gradient where they are learned; where not, they are mapped again only after a change."
-        if self.trainable_prototypes or self.raw_prototypes.is_inference(): return self.retrieve(self._chosen())
         made_of = self.raw_prototypes, self.input_mean, self.input_scale, self.routing
+        if self.trainable_prototypes or any(t is not None and t.is_inference() for t in made_of): return self.retrieve(self._chosen())
         versions = [None if t is None else t._version for t in made_of]  # PyTorch counts the changes of a tensor
         kept, told, near = self._near or ((), None, None)
         if told != versions or any(a is not b for a, b in zip(kept, made_of)):
